@@ -1,0 +1,1 @@
+"""Two-sample metrics and convergence diagnostics: arrays in, numbers out."""
