@@ -1,0 +1,37 @@
+"""In-context Bayesian inference: a data set in, joint posterior draws with a density out.
+
+The public names load on first use, so that ``import icl_bayes`` costs nothing:
+
+* ``load(name_or_path)``: a trained network, shipped or from a checkpoint directory;
+* ``Dataset(x=X, y=y)``: what is observed;
+* ``make_task(name)``: a statistical model with its covariate prior, such as ``"glm/5"``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from icl_bayes.inference import load
+    from icl_bayes.tasks import make_task
+    from icl_bayes.types import Dataset
+
+__version__ = "0.1.0"
+
+__all__ = ["Dataset", "__version__", "load", "make_task"]
+
+_HOMES = {"load": "icl_bayes.inference", "make_task": "icl_bayes.tasks", "Dataset": "icl_bayes.types"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it offers {', '.join(__all__)}")
+    from importlib import import_module
+
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,40 @@
+"""Settings and fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("MPLBACKEND", "agg")  # no test opens a window
+
+# The first example of a property pays for compilation, so a time limit per example would only
+# measure that; the fixed example sequence makes a failure repeat itself.
+settings.register_profile(
+    "icl_bayes", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+settings.load_profile("icl_bayes")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip tests marked ``gpu`` where JAX has found no accelerator."""
+    if item.get_closest_marker("gpu") is not None:
+        import jax
+
+        if jax.default_backend() == "cpu":
+            pytest.skip("needs an accelerator; JAX sees only the CPU")
+
+
+@pytest.fixture
+def strict_rank_promotion() -> Iterator[None]:
+    """Make silent broadcasting between different ranks an error while the test runs.
+
+    A ``(batch,)`` loss term broadcast against ``(batch, 1)`` gives a plausible wrong number. The
+    setting is scoped to the tests that ask for it because libraries underneath rely on promotion.
+    """
+    import jax
+
+    with jax.numpy_rank_promotion("raise"):
+        yield
