@@ -155,7 +155,7 @@ def test_w1_is_not_w2():
 
 
 def test_transport_that_hits_its_cap_raises():
-    with pytest.raises(RuntimeError, match="did not finish.*max_iterations"):
+    with pytest.raises(RuntimeError, match=r"did not finish.*max_iterations"):
         wasserstein2(gaussian(0, 200), gaussian(1, 200), max_iterations=10)
 
 

@@ -1,0 +1,1 @@
+"""Methods x data sets x seeds -> records; resume, tables, plots, report, published numbers."""
