@@ -74,18 +74,22 @@ def prepare_glm(
     - ``binary``: a binary response as it is; any other one is split at the median of the whole
       table (flagged as derived), which leaves the balance of the drawn rows to chance. Rows are
       drawn again, from the same generator, until both classes occur. The moments are not used.
-    - ``positive`` (GLM 7): ``log y`` is Yeo-Johnson transformed and given the mean and variance
-      *of the scenario's log y*, then exponentiated; a real response takes the place of ``log y``
-      (flagged as derived). Log moments, because y itself has tails that no sample moment pins
-      down; those of log y are heavy to the left too, so take medians over simulated data sets.
+    - ``positive`` (GLM 7): ``log y`` is Yeo-Johnson transformed to scores ``g`` and
+      ``y = exp(a + b g)``, with ``a`` and ``b`` such that y has ``response_mean`` and
+      ``response_variance``; a real response takes the place of ``log y`` (flagged as derived).
+      The moments are those of y, not of log y: simulated logarithms have a left tail so heavy
+      (per data set a median variance near 2e5) that no positive number could follow them.
+
+    The moments should be medians over simulated data sets of each set's mean and variance: in
+    GLM 7 averages belong to a few extreme sets.
 
     Args:
         table: the table, with at least ``num_rows`` rows and ``num_columns`` columns.
         num_rows: rows to draw.
         num_columns: columns to keep.
         response_kind: ``real`` (GLM 1 to 5), ``binary`` (GLM 6) or ``positive`` (GLM 7).
-        response_mean: mean to give the response (of ``log y`` if positive); unused if binary.
-        response_variance: variance to give it, likewise; variances divide by n.
+        response_mean: mean to give the response; unused if binary.
+        response_variance: variance to give it, dividing by n; unused if binary.
         rng_seed: seed of the drawn rows.
 
     Returns:
@@ -149,16 +153,18 @@ def _check_size(table: Table, num_rows: int, num_columns: int) -> None:
 
 
 def _check_moments(mean: float | None, variance: float | None, kind: str) -> tuple[float, float]:
-    which = "log response" if kind == "positive" else "response"
     if mean is None or variance is None:
         raise ValueError(
-            f"A {kind} response is scaled to the scenario: give response_mean and response_variance of the {which}, "
+            f"A {kind} response is scaled to the scenario: give response_mean and response_variance, "
             f"simulated from the task; received {mean} and {variance}."
         )
     if not (np.isfinite(mean) and np.isfinite(variance) and variance > 0.0):
         raise ValueError(
-            f"The mean of the {which} must be finite and its variance finite and above zero; "
-            f"received {mean} and {variance}."
+            f"response_mean must be finite and response_variance finite and above zero; received {mean} and {variance}."
+        )
+    if kind == "positive" and mean <= 0.0:
+        raise ValueError(
+            f"response_mean of a positive response must be above zero (that of y, not of log y); received {mean}."
         )
     return float(mean), float(variance)
 
@@ -214,17 +220,32 @@ def _shape_response(
         )
     scores, exponent = gaussianise(np.log(raw) if kind == "positive" and table.response_kind == "positive" else raw)
     mean, variance = moments
-    shaped = mean + np.sqrt(variance) * scores
     if kind == "real":
-        return shaped, exponent
-    limits = np.log([np.finfo(np.float32).tiny, np.finfo(np.float32).max])
-    if shaped.min() <= limits[0] or shaped.max() >= limits[1]:
+        return mean + np.sqrt(variance) * scores, exponent
+    return mean * _exponential(table, scores, np.sqrt(variance) / mean), exponent
+
+
+def _exponential(table: Table, scores: np.ndarray, variation: float) -> np.ndarray:
+    """``exp(a + b scores)`` with mean 1 and the given coefficient of variation."""
+    from scipy.optimize import brentq
+
+    below_top = scores - scores.max()
+
+    def scaled(slope: float) -> np.ndarray:
+        values = np.exp(slope * below_top)
+        return values / values.mean()
+
+    # The variation grows with the slope, up to the limit where only the largest values remain.
+    limit = np.sqrt(len(scores) / np.sum(below_top == 0.0) - 1.0)
+    steepest = 20.0
+    if variation >= min(scaled(steepest).std(), limit):
         raise ValueError(
-            f"Table {table.name!r}: with mean {mean:g} and variance {variance:g} of log y, log y runs from "
-            f"{shaped.min():.4g} to {shaped.max():.4g}, outside float32. The moments of log y must not be averages "
-            "over a heavy tail: take medians over simulated data sets."
+            f"Table {table.name!r}: {len(scores)} positive numbers with ties as in {table.response_name!r} can't have "
+            f"a standard deviation of {variation:.4g} times their mean; the limit is {limit:.4g}. Take medians, not "
+            "averages, of the moments over simulated data sets, or another table."
         )
-    return np.exp(shaped), exponent
+    slope = brentq(lambda candidate: scaled(candidate).std() - variation, 0.0, steepest, xtol=1e-12)
+    return scaled(float(slope))  # pyright: ignore[reportArgumentType]
 
 
 def _derivation(table: Table, kind: str, served: str) -> str:
@@ -235,5 +256,5 @@ def _derivation(table: Table, kind: str, served: str) -> str:
         steps.append("Yeo-Johnson, then the scenario's mean and variance")
     else:
         start = "log response" if served == "native" else f"{table.response_name} in place of a log response"
-        steps.append(f"{start}: Yeo-Johnson, the scenario's mean and variance of log y, exponential")
+        steps.append(f"{start}: Yeo-Johnson, exponential with the scenario's mean and variance")
     return "; ".join(steps)

@@ -10,12 +10,14 @@ import pytest
 from icl_bayes.datasets import Table, eligible_tables, gaussianise, load_bundled, prepare_glm, preprocessing
 
 MOMENTS = {"response_mean": 0.4, "response_variance": 3.5}
+GAMMA_MOMENTS = {"response_mean": 6.9, "response_variance": 317.0}  # medians over simulations of GLM 7
 
 
 def prepared(table: Table | str, kind: str = "real", seed: int = 0, **options: Any):
     table = load_bundled(table) if isinstance(table, str) else table
+    moments = GAMMA_MOMENTS if kind == "positive" else MOMENTS
     return prepare_glm(
-        table, **{"num_rows": 50, "num_columns": 5, "response_kind": kind, "rng_seed": seed, **MOMENTS, **options}
+        table, **{"num_rows": 50, "num_columns": 5, "response_kind": kind, "rng_seed": seed, **moments, **options}
     )
 
 
@@ -39,7 +41,8 @@ def column_defect(x: np.ndarray) -> float:
 
 @pytest.mark.parametrize("kind", ["real", "binary", "positive"])
 def test_every_eligible_table_fits_its_scenario(kind: str) -> None:
-    for name in eligible_tables(50, 5, kind, include_derived=True):
+    mean, variance = (GAMMA_MOMENTS if kind == "positive" else MOMENTS).values()
+    for name in eligible_tables(50, 5, kind, include_derived=kind == "binary"):
         for seed in (10_000, 10_001):
             dataset, info = prepared(name, kind, seed)
             x, y = np.asarray(dataset["x"], float), np.asarray(dataset["y"], float)
@@ -54,10 +57,10 @@ def test_every_eligible_table_fits_its_scenario(kind: str) -> None:
                 assert set(np.unique(y)) == {0.0, 1.0}
                 assert info.exponent is None
             else:
-                matched = np.log(y) if kind == "positive" else y
-                assert matched.mean() == pytest.approx(0.4, abs=1e-5)
-                assert matched.var() == pytest.approx(3.5, rel=1e-5)
+                assert y.mean() == pytest.approx(mean, abs=1e-5)
+                assert y.var() == pytest.approx(variance, rel=1e-5)
                 assert info.exponent is not None
+                assert kind == "real" or y.min() > 0.0
 
 
 def test_row_scaling_would_fail_the_check() -> None:
@@ -85,7 +88,7 @@ def test_columns_are_affine_in_the_original_ones() -> None:
 def test_response_is_an_increasing_function_of_the_original() -> None:
     for name, kind in (("concrete", "real"), ("concrete", "positive"), ("wine_red", "positive")):
         table = load_bundled(name)
-        dataset, info = prepared(table, kind)
+        dataset, info = prepared(table, kind, response_mean=2.0, response_variance=3.0)
         raw = table.response[list(info.rows)]
         order = np.argsort(raw, kind="stable")
         assert (np.diff(dataset["y"][order]) >= 0).all()
@@ -188,17 +191,21 @@ def test_rows_are_drawn_again_until_both_classes_occur(monkeypatch: pytest.Monke
         prepared(rare, "binary", unlucky, num_rows=10)
 
 
-def test_positive_response_is_matched_on_the_log_scale() -> None:
-    dataset, info = prepared("diamonds", "positive", response_mean=-1.0, response_variance=2.0)
-    logs = np.log(np.asarray(dataset["y"], float))
-    assert (dataset["y"] > 0).all()
-    assert logs.mean() == pytest.approx(-1.0, abs=1e-5)
-    assert logs.var() == pytest.approx(2.0, rel=1e-5)
+def test_positive_response_is_an_exponential_of_the_scores_of_its_logarithm() -> None:
+    table = load_bundled("diamonds")
+    for mean, variance in ((6.9, 317.0), (0.5, 1e-4), (1e4, 1e7)):
+        dataset, info = prepared(table, "positive", response_mean=mean, response_variance=variance)
+        y = np.asarray(dataset["y"], float)
+        assert (y > 0).all()
+        assert y.mean() == pytest.approx(mean, rel=1e-5)
+        assert y.var() == pytest.approx(variance, rel=1e-3 if variance < 1e-3 else 1e-5)  # float32 around the mean
+        scores, exponent = gaussianise(np.log(table.response[list(info.rows)]))
+        assert info.exponent == exponent
+        slope, start = np.polyfit(scores, np.log(y), 1)
+        assert slope > 0
+        np.testing.assert_allclose(np.log(y), start + slope * scores, atol=1e-5)
     assert not info.derived
     assert info.derivation.startswith("log response")
-    scores, exponent = gaussianise(np.log(load_bundled("diamonds").response[list(info.rows)]))
-    assert info.exponent == exponent
-    np.testing.assert_allclose((logs + 1.0) / np.sqrt(2.0), scores, atol=1e-5)
 
 
 def test_real_response_becomes_a_derived_positive_one() -> None:
@@ -217,15 +224,16 @@ def test_real_response_becomes_a_derived_positive_one() -> None:
         ("slump", {"num_rows": 200}, "has 103 rows and 7 columns; the scenario needs 200 rows and 5 columns"),
         ("slump", {"num_columns": 8}, "needs 50 rows and 8 columns"),
         ("slump", {"num_rows": 1}, "num_rows must be at least 2"),
-        ("slump", {"response_mean": None}, "give response_mean and response_variance of the response"),
-        ("slump", {"response_kind": "positive", "response_variance": None}, "of the log response"),
-        ("slump", {"response_variance": 0.0}, "variance finite and above zero; received 0.4 and 0.0"),
-        ("slump", {"response_variance": np.inf}, "variance finite and above zero"),
+        ("slump", {"response_mean": None}, "give response_mean and response_variance, simulated"),
+        ("slump", {"response_kind": "positive", "response_variance": None}, "A positive response is scaled"),
+        ("slump", {"response_kind": "positive", "response_mean": -1.0}, r"\(that of y, not of log y\); received -1.0"),
+        ("slump", {"response_variance": 0.0}, "response_variance finite and above zero; received 0.4 and 0.0"),
+        ("slump", {"response_variance": np.inf}, "response_variance finite and above zero"),
         ("slump", {"response_mean": np.nan}, "must be finite"),
         (
             "slump",
-            {"response_kind": "positive", "response_mean": -200.0, "response_variance": 1e4},
-            "outside float32. The moments of log y",
+            {"response_kind": "positive", "response_mean": 56.8, "response_variance": 1.6e7},
+            "standard deviation of 70.42 times their mean; the limit is 7. Take medians",
         ),
     ],
 )
