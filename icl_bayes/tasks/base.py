@@ -1,0 +1,391 @@
+"""A task: one NumPyro program, from which everything else is derived.
+
+Prior sampling, simulation, unconstraining maps, the log joint, the MCMC and variational
+baselines and posterior prediction all read the same program, so that the training prior and
+the reference cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from numpyro import handlers
+from numpyro.primitives import Messenger
+
+from icl_bayes.tasks.coordinates import Coordinate, resolve
+from icl_bayes.tasks.information import observation_information, observation_parameters
+from icl_bayes.types import Array, Dataset, Sites
+
+
+class Features(NamedTuple):
+    """What a network may read of a data set.
+
+    Attributes:
+        rows: ``(n, d)``, one feature vector per row.
+        context: ``(k,)``, features of the whole data set: prior hyper-parameters, log n.
+        row_mask: ``(n,)`` boolean.
+    """
+
+    rows: Array
+    context: Array
+    row_mask: Array
+
+
+class _Site(NamedTuple):
+    start: int
+    size: int
+    shape: tuple[int, ...]  # of the unconstrained block
+    coordinate: str
+
+
+class _InCoordinates(Messenger):
+    """Replaces each latent site's value by a function of its block of ``theta``.
+
+    Distributions are read after earlier sites have been set, so a prior that depends on its
+    parents is mapped given them. Collects the prior log density of ``theta``.
+    """
+
+    def __init__(self, fn, theta: Array, sites: Mapping[str, _Site], overrides: Mapping[str, str]) -> None:
+        self.theta, self.sites, self.overrides = theta, sites, overrides
+        self.log_prior = jnp.zeros(())
+        super().__init__(fn)
+
+    def process_message(self, msg: dict) -> None:
+        if msg["type"] != "sample" or msg["is_observed"] or msg["name"] not in self.sites:
+            return
+        site = self.sites[msg["name"]]
+        u = jax.lax.dynamic_slice_in_dim(self.theta, site.start, site.size).reshape(site.shape)
+        coordinate, fn = resolve(msg["fn"], self.overrides.get(msg["name"]))
+        msg["value"], log_density = coordinate.constrain(fn, u)
+        self.log_prior = self.log_prior + log_density
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A statistical model with everything needed to train and judge a network for it.
+
+    Attributes:
+        name: ``family/scenario``, e.g. ``glm/5``.
+        model: NumPyro program ``model(dataset)``. It reads covariates and constants from the
+            data set, observes the response rows the data set has and simulates those it lacks,
+            and honours ``dataset.row_mask`` (``numpyro.handlers.mask``).
+        inputs: ``(rng_key, row_mask) -> {row name: array}``, the covariate prior.
+        responses: rows that the program simulates.
+        target, nuisance, compared: names of latent sites (``compared`` within ``target``).
+        constants: default prior hyper-parameters.
+        hyperprior: log-uniform training ranges ``{constant: (low, high)}``; constants not named
+            keep their default.
+        features: ``dataset -> Features``, what networks read.
+        validate: family-specific checks and conversions of a user's data set.
+        example: a valid data set of the task, from which shapes are traced.
+        start: ``dataset -> theta (dim,)``, where mode searches begin (default zero: the prior median).
+        accept: ``dataset -> bool ()``, whether a simulated data set is kept. A rule on the data
+            alone leaves every posterior unchanged; tables record its rate.
+        overrides: coordinate overrides per site (see ``coordinates.resolve``).
+        paper_num_rows: number of rows in the published scenario.
+        options: what ``make_task`` was called with; stored in checkpoints.
+    """
+
+    name: str
+    model: Callable[[Dataset], None]
+    inputs: Callable[[Array, Array], dict[str, Array]]
+    responses: tuple[str, ...]
+    target: tuple[str, ...]
+    compared: tuple[str, ...]
+    constants: Mapping[str, float]
+    features: Callable[[Dataset], Features]
+    validate: Callable[[Dataset], Dataset]
+    example: Dataset
+    paper_num_rows: int
+    nuisance: tuple[str, ...] = ()
+    start: Callable[[Dataset], Array] | None = None
+    accept: Callable[[Dataset], Array] | None = None
+    hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    overrides: Mapping[str, str] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        latent = set(self.sites)
+        declared = (*self.target, *self.nuisance)
+        if latent != set(declared) or len(declared) != len(set(declared)):
+            raise ValueError(
+                f"Task {self.name!r}: the program's latent sites {sorted(latent)} must be exactly the declared "
+                f"target {self.target} and nuisance {self.nuisance} sites."
+            )
+        if not set(self.compared) <= set(self.target):
+            raise ValueError(f"Task {self.name!r}: compared sites {self.compared} must be target sites.")
+        self._check_padding()
+
+    # ---------------------------------------------------------------- structure
+
+    @cached_property
+    def sites(self) -> dict[str, _Site]:
+        """Blocks of ``theta`` in the program's order (targets lead when the program says so)."""
+
+        def shapes() -> dict[str, tuple[tuple[int, ...], str]]:
+            trace = handlers.trace(handlers.seed(self.model, jax.random.key(0))).get_trace(self.example)
+            found = {}
+            for name, message in trace.items():
+                if message["type"] == "sample" and not message["is_observed"] and name not in self.responses:
+                    coordinate, fn = resolve(message["fn"], self.overrides.get(name))
+                    found[name] = (coordinate.shape(fn), coordinate.name)
+            return found
+
+        blocks, start = {}, 0
+        for name, (shape, coordinate) in shapes().items():
+            size = int(np.prod(shape, dtype=int))
+            blocks[name] = _Site(start, size, tuple(shape), coordinate)
+            start += size
+        return blocks
+
+    @property
+    def dim(self) -> int:
+        """Length of ``theta``."""
+        return sum(site.size for site in self.sites.values())
+
+    @property
+    def coordinate_names(self) -> dict[str, str]:
+        """The unconstraining map of every site, as stored in checkpoints."""
+        return {name: site.coordinate for name, site in self.sites.items()}
+
+    @property
+    def num_columns(self) -> int:
+        return int(self.options.get("num_columns", 0))
+
+    # ---------------------------------------------------------------- the program, in coordinates
+
+    def _run(self, theta: Array, dataset: Dataset) -> tuple[Array, dict]:
+        coordinates = _InCoordinates(self.model, theta, self.sites, self.overrides)
+        # Values lie in their support by construction; validation inside jit would only slow tracing.
+        trace = handlers.trace(handlers.seed(coordinates, jax.random.key(0))).get_trace(dataset)
+        return coordinates.log_prior, trace
+
+    def log_joint(self, theta: Array, dataset: Dataset) -> Array:
+        """Log density of ``theta`` and the observed rows, ``()``.
+
+        Args:
+            theta: ``(dim,)`` unconstrained; the Jacobian of the coordinates is included.
+            dataset: prepared data set; padded rows contribute nothing.
+        """
+        log_prior, trace = self._run(theta, dataset)
+        return log_prior + _observed_log_prob(trace)
+
+    def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
+        """Log probability of the observed rows given ``theta``, ``()``."""
+        return _observed_log_prob(self._run(theta, dataset)[1])
+
+    def fisher_information(self, theta: Array, dataset: Dataset) -> Array:
+        """Expected information of the observed rows plus the identity, ``(dim, dim)``.
+
+        The identity stands for the prior, which is (about) standard normal in ``theta``. Only for
+        programs whose observation laws are known to :mod:`icl_bayes.tasks.information`.
+        """
+
+        def parameters(theta: Array) -> list[tuple[Array, ...]]:
+            return [observation_parameters(fn) for fn, _ in _observations(self._run(theta, dataset)[1])]
+
+        jacobians = jax.jacfwd(parameters)(theta)
+        total = jnp.eye(self.dim)
+        for (fn, mask), jacobian in zip(_observations(self._run(theta, dataset)[1]), jacobians, strict=True):
+            for information, columns in zip(observation_information(fn), jacobian, strict=True):
+                weight = jnp.where(mask, jnp.broadcast_to(information, mask.shape), 0.0)
+                flat = jnp.broadcast_to(columns, (*mask.shape, self.dim)).reshape(-1, self.dim)
+                # A masked row may carry an infinite slope; zero weight alone would give NaN.
+                flat = jnp.where(weight.reshape(-1, 1) > 0, flat, 0.0)
+                total = total + flat.T @ (weight.reshape(-1, 1) * flat)
+        return total
+
+    @cached_property
+    def has_fisher_information(self) -> bool:
+        """Whether every observation law of the program has a known expected information."""
+
+        def known(theta: Array) -> list[bool]:
+            laws = _observations(self._run(theta, self.example)[1])
+            supported.extend(observation_parameters(fn) is not None for fn, _ in laws)
+            return []
+
+        supported: list[bool] = []
+        jax.eval_shape(known, jnp.zeros(self.dim))
+        return all(supported)
+
+    def curvature(self, theta: Array, dataset: Dataset) -> Array:
+        """A positive semi-definite metric for mode finding: Fisher information where known.
+
+        Otherwise minus the Hessian of the log joint with its eigenvalues made positive.
+        """
+        if self.has_fisher_information:
+            return self.fisher_information(theta, dataset)
+        hessian = -jax.jacfwd(jax.grad(self.log_joint))(theta, dataset)
+        eigenvalues, vectors = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
+        return (vectors * jnp.maximum(jnp.abs(eigenvalues), 0.05)) @ vectors.T
+
+    def constrain(self, theta: Array, dataset: Dataset) -> dict[str, Array]:
+        """Named sites of one ``theta`` ``(dim,)``, in the units of the model."""
+        trace = self._run(theta, dataset)[1]
+        return {name: trace[name]["value"] for name in self.sites}
+
+    def unconstrain(self, sites: Sites, dataset: Dataset) -> Array:
+        """Inverse of :meth:`constrain` for one draw, ``(dim,)``."""
+        seeded = handlers.seed(handlers.substitute(self.model, data=dict(sites)), jax.random.key(0))
+        trace = handlers.trace(seeded).get_trace(dataset)
+        pieces = []
+        for name in self.sites:
+            coordinate, fn = resolve(trace[name]["fn"], self.overrides.get(name))
+            pieces.append(jnp.ravel(coordinate.unconstrain(fn, trace[name]["value"])))
+        return jnp.concatenate(pieces)
+
+    # ---------------------------------------------------------------- simulation
+
+    def sample_constants(self, rng_key: Array) -> dict[str, Array]:
+        """Prior hyper-parameters for one simulated data set, scalars."""
+        constants = {name: jnp.asarray(value, jnp.float32) for name, value in self.constants.items()}
+        keys = jax.random.split(rng_key, max(len(self.hyperprior), 1))
+        for key, (name, (low, high)) in zip(keys, sorted(self.hyperprior.items()), strict=False):
+            constants[name] = jnp.exp(jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high)))
+        return constants
+
+    def simulate(
+        self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None
+    ) -> tuple[Array, Dataset]:
+        """One exact draw of ``(theta, dataset)`` from the joint law.
+
+        Args:
+            num_rows: number of rows; may be traced when ``padded_rows`` is given.
+            padded_rows: static length of the row axis (default ``num_rows``).
+
+        Returns:
+            ``theta`` ``(dim,)`` and a data set with ``padded_rows`` rows.
+        """
+        constants_key, inputs_key, model_key = jax.random.split(rng_key, 3)
+        if padded_rows is None:
+            padded_rows = int(num_rows)
+        row_mask = jnp.arange(padded_rows) < num_rows
+        constants = self.sample_constants(constants_key)
+        inputs = self.inputs(inputs_key, row_mask)
+        unobserved = Dataset(row_mask=row_mask, constants=constants, **inputs)
+        trace = handlers.trace(handlers.seed(self.model, model_key)).get_trace(unobserved)
+        responses = {name: trace[name]["value"] for name in self.responses}
+        dataset = unobserved.replace(rows={**inputs, **responses})
+        theta = self.unconstrain({name: trace[name]["value"] for name in self.sites}, dataset)
+        return theta, dataset
+
+    def is_accepted(self, dataset: Dataset) -> Array:
+        """Whether a simulated data set passes the task's rule, ``()`` boolean."""
+        return jnp.asarray(True) if self.accept is None else self.accept(dataset)
+
+    def starting_point(self, dataset: Dataset) -> Array:
+        """Where a mode search begins, ``(dim,)``; a function of the data alone."""
+        return jnp.zeros(self.dim) if self.start is None else self.start(dataset)
+
+    # ---------------------------------------------------------------- data from outside
+
+    def prepare(self, dataset: Dataset) -> Dataset:
+        """A user's data set, checked and completed: float32 rows, all constants present.
+
+        Raises:
+            ValueError: for missing or non-finite rows, unknown constants, and whatever the
+                family forbids; the message says what was received and what is expected.
+        """
+        unknown = sorted(set(dataset.constants) - set(self.constants))
+        if unknown:
+            raise ValueError(
+                f"Task {self.name!r} has no constant(s) {unknown}; it knows {sorted(self.constants)}."
+            )
+        merged = {**self.constants, **dataset.constants}
+        constants = {name: jnp.asarray(value, jnp.float32) for name, value in merged.items()}
+        for name, value in constants.items():
+            if not bool(jnp.all(jnp.isfinite(value))) or bool(jnp.any(value <= 0)):
+                raise ValueError(f"Prior constant {name!r} must be positive and finite; received {value}.")
+        return self.validate(dataset.replace(constants=constants))
+
+    # ---------------------------------------------------------------- named draws as matrices
+
+    def site_names(self, which: str = "compared") -> list[str]:
+        """Column labels of :meth:`compared_matrix` (or of ``target``), e.g. ``beta[0]``."""
+        labels = []
+        for name in getattr(self, which):
+            shape = self._constrained_shapes[name]
+            labels += [name] if not shape else [f"{name}{list(index)}" for index in np.ndindex(*shape)]
+        return labels
+
+    def compared_matrix(self, sites: Sites) -> np.ndarray:
+        """Stacked draws of the compared sites, ``(num_draws, D)`` float64, constrained units."""
+        columns = [np.asarray(sites[name], np.float64) for name in self.compared]
+        return np.concatenate([column.reshape(column.shape[0], -1) for column in columns], axis=1)
+
+    @cached_property
+    def _constrained_shapes(self) -> dict[str, tuple[int, ...]]:
+        sites = jax.eval_shape(self.constrain, jnp.zeros(self.dim), self.example)
+        return {name: tuple(value.shape) for name, value in sites.items()}
+
+    def _check_padding(self) -> None:
+        """Padded and unpadded log joints must agree, or padding would falsify posteriors."""
+        theta = 0.3 * jax.random.normal(jax.random.key(1), (3, self.dim))
+        padded = self.example.pad_rows(self.example.padded_rows + 3)
+        log_joint = jax.vmap(self.log_joint, in_axes=(0, None))
+        plain, with_padding = np.asarray(log_joint(theta, self.example)), np.asarray(log_joint(theta, padded))
+        if not np.allclose(plain, with_padding, rtol=1e-4, atol=1e-3):
+            raise ValueError(
+                f"Task {self.name!r}: the log joint changes when masked rows are appended "
+                f"({plain} against {with_padding}). Wrap the observation in "
+                "numpyro.handlers.mask(mask=dataset.row_mask) and avoid reductions over raw rows."
+            )
+
+
+def _observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
+    """Observation laws with their row masks, unwrapped."""
+    found = []
+    for message in trace.values():
+        if message["type"] == "sample" and message["is_observed"]:
+            fn, mask = message["fn"], jnp.ones(jnp.shape(message["value"]), bool)
+            while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+                if isinstance(fn, dist.MaskedDistribution):
+                    mask = mask & jnp.broadcast_to(fn._mask, mask.shape)
+                fn = fn.base_dist
+            found.append((fn, mask))
+    return found
+
+
+def _observed_log_prob(trace: Mapping[str, dict]) -> Array:
+    total = jnp.zeros(())
+    for message in trace.values():
+        if message["type"] == "sample" and message["is_observed"]:
+            log_prob = message["fn"].log_prob(message["value"])
+            if message["scale"] is not None:
+                log_prob = log_prob * message["scale"]
+            total = total + jnp.sum(log_prob)
+    return total
+
+
+def require_finite(name: str, values: np.ndarray) -> np.ndarray:
+    """``values`` as float32, or a ValueError that says where they are not finite numbers."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{name} must be numeric; received dtype {array.dtype}. Encode text columns as numbers first "
+            "(for example one indicator column per level)."
+        )
+    bad = ~np.isfinite(array)
+    if bad.any():
+        where = np.argwhere(bad)[:3].tolist()
+        raise ValueError(
+            f"{name} has {int(bad.sum())} missing or infinite value(s), first at {where}. "
+            "Drop or impute these rows; a posterior is never computed from them."
+        )
+    return array.astype(np.float32)
+
+
+def warn(message: str) -> None:
+    """A warning to the user of the library, attributed to their call."""
+    warnings.warn(message, UserWarning, stacklevel=4)
+
+
+__all__ = ["Coordinate", "Features", "Task", "require_finite", "warn"]

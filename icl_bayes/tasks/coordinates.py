@@ -1,0 +1,233 @@
+"""Coordinates in which a prior is (about) standard normal.
+
+Networks, Newton iterations and Markov chains all live in an unconstrained vector ``theta``.
+How a site is unconstrained matters more than network size: the log of an exponentially
+distributed coefficient has a heavy left tail that ruins Laplace approximations and flows
+alike, whereas the coordinate in which the same prior is standard normal is benign. So each
+site uses
+
+* the exact Gaussianizing map where it has a closed form (normal, Laplace, exponential,
+  half-normal, log-normal, uniform),
+* a smooth monotone approximation of it otherwise (gamma, inverse gamma: the cube-root law of
+  Wilson and Hilferty, 1931),
+* NumPyro's own bijector for everything else.
+
+Every map is elementwise or comes with its own Jacobian, and may depend on the values of
+earlier sites, so hierarchical priors become non-centred by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import erf, gammaln, log_ndtr, ndtr, ndtri
+from jax.lax import erf_inv as erfinv
+from numpyro.distributions.transforms import biject_to
+
+Array = jax.Array
+_LOG_2 = 0.6931471805599453
+_LOG_SQRT_2PI = 0.9189385332046727
+_SQRT_2 = 1.4142135623730951
+_CUBE_SHARPNESS = 8.0  # softplus(8 w) / 8 equals w to 4e-5 at the bulk of the gamma law, w = 1
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A change of variables for one site.
+
+    Attributes:
+        name: stored in checkpoints.
+        constrain: ``(distribution, u) -> (value, log_density)``, where ``log_density`` is the
+            prior density of ``u``, summed: ``log p(value) + log |d value / d u|``.
+        unconstrain: ``(distribution, value) -> u``.
+        shape: shape of ``u`` for a given distribution.
+    """
+
+    name: str
+    constrain: Callable[[Any, Array], tuple[Array, Array]]
+    unconstrain: Callable[[Any, Array], Array]
+    shape: Callable[[Any], tuple[int, ...]] = lambda fn: tuple(fn.shape())
+
+
+def standard_normal_log_prob(u: Array) -> Array:
+    """Log density of independent standard normals, summed over all entries, ``()``."""
+    return -0.5 * jnp.sum(u**2) - u.size * _LOG_SQRT_2PI
+
+
+def _gaussianizing(name: str, forward: Callable[[Any, Array], Array], inverse: Callable[[Any, Array], Array]):
+    """A map under which the prior is exactly standard normal: its density needs no Jacobian."""
+    return Coordinate(name, lambda fn, u: (forward(fn, u), standard_normal_log_prob(u)), inverse)
+
+
+def _laplace_forward(fn: dist.Laplace, u: Array) -> Array:
+    # One branch per side of the median, so that the derivative at u = 0 is the right one
+    # (sign(u) |.| would give zero there, and Newton iterations start at zero).
+    upper = -_LOG_2 - log_ndtr(-jnp.maximum(u, 0.0))
+    lower = _LOG_2 + log_ndtr(jnp.minimum(u, 0.0))
+    return fn.loc + fn.scale * jnp.where(u >= 0, upper, lower)
+
+
+def _upper_tail_to_normal(log_survival: Array) -> Array:
+    """``u > 0`` with ``log(1 - Phi(u)) = log_survival``, accurate far in the tail.
+
+    ``ndtri`` alone loses the tail once the survival probability underflows, so its value is
+    sharpened by Newton steps on the log survival function.
+    """
+    survival = jnp.exp(jnp.maximum(log_survival, -80.0))
+    u = jnp.where(log_survival > -80.0, -ndtri(survival), jnp.sqrt(-2.0 * log_survival))
+
+    def newton(u: Array, _: None) -> tuple[Array, None]:
+        log_tail = log_ndtr(-u)
+        hazard = jnp.exp(-0.5 * u**2 - _LOG_SQRT_2PI - log_tail)
+        return u + (log_tail - log_survival) / hazard, None
+
+    return jax.lax.scan(newton, u, None, length=3)[0]
+
+
+def _laplace_inverse(fn: dist.Laplace, value: Array) -> Array:
+    z = (value - fn.loc) / fn.scale
+    return jnp.sign(z) * _upper_tail_to_normal(-jnp.abs(z) - _LOG_2)
+
+
+def _exponential_inverse(fn: dist.Exponential, value: Array) -> Array:
+    z = value * fn.rate
+    # P(X > x) = exp(-z): the upper tail is read from exp(-z), the lower one from 1 - exp(-z).
+    lower = -_upper_tail_to_normal(jnp.log(-jnp.expm1(-jnp.minimum(z, _LOG_2))))
+    return jnp.where(z < _LOG_2, lower, _upper_tail_to_normal(-jnp.maximum(z, _LOG_2)))
+
+
+def _half_normal_forward(fn: dist.HalfNormal, u: Array) -> Array:
+    # P(|X| > x) = Phi(-u): read from the survival in the upper half, from the cdf in the lower.
+    upper = _upper_tail_to_normal(log_ndtr(-jnp.maximum(u, 0.0)) - _LOG_2)
+    lower = _SQRT_2 * erfinv(ndtr(jnp.minimum(u, 0.0)))
+    return fn.scale * jnp.where(u >= 0, upper, lower)
+
+
+def _half_normal_inverse(fn: dist.HalfNormal, value: Array) -> Array:
+    z = value / fn.scale
+    lower = ndtri(erf(jnp.minimum(z, 0.7) / _SQRT_2))
+    return jnp.where(z < 0.6744897501960817, lower, _upper_tail_to_normal(_LOG_2 + log_ndtr(-z)))
+
+
+def _softplus_log(w: Array) -> Array:
+    """``log(softplus(w))``, which tends to ``w`` where the softplus itself underflows."""
+    safe = jnp.maximum(w, -15.0)
+    return jnp.where(w < -15.0, w, jnp.log(jax.nn.softplus(safe)))
+
+
+def _log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple[Array, Array]:
+    """Wilson-Hilferty: log of a Gamma variate from a normal one, and log |d log X / d u|."""
+    w = 1.0 - 1.0 / (9.0 * concentration) + u / (3.0 * jnp.sqrt(concentration))
+    log_root = _softplus_log(_CUBE_SHARPNESS * w) - jnp.log(_CUBE_SHARPNESS)
+    log_x = jnp.log(concentration / rate) + 3.0 * log_root
+    log_slope = jax.nn.log_sigmoid(_CUBE_SHARPNESS * w) - log_root - 0.5 * jnp.log(concentration)
+    return log_x, log_slope
+
+
+def _normal_from_log_gamma(concentration: Array, rate: Array, log_x: Array) -> Array:
+    root = jnp.exp((log_x - jnp.log(concentration / rate)) / 3.0) * _CUBE_SHARPNESS
+    w = jnp.where(root > 15.0, root, jnp.log(jnp.expm1(jnp.minimum(root, 15.0)))) / _CUBE_SHARPNESS
+    return (w - 1.0 + 1.0 / (9.0 * concentration)) * 3.0 * jnp.sqrt(concentration)
+
+
+def _log_gamma_log_density(concentration: Array, rate: Array, log_x: Array) -> Array:
+    """Density of ``log X`` for ``X ~ Gamma(concentration, rate)``."""
+    return concentration * (jnp.log(rate) + log_x) - rate * jnp.exp(log_x) - gammaln(concentration)
+
+
+def _gamma_constrain(fn: dist.Gamma, u: Array) -> tuple[Array, Array]:
+    log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, u)
+    return jnp.exp(log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
+
+
+def _gamma_unconstrain(fn: dist.Gamma, value: Array) -> Array:
+    return _normal_from_log_gamma(fn.concentration, fn.rate, jnp.log(value))
+
+
+def _inverse_gamma_constrain(fn: dist.InverseGamma, u: Array) -> tuple[Array, Array]:
+    # The sign makes the map increasing; densities in log X and in -log X agree.
+    log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, -u)
+    return jnp.exp(-log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
+
+
+def _inverse_gamma_unconstrain(fn: dist.InverseGamma, value: Array) -> Array:
+    return -_normal_from_log_gamma(fn.concentration, fn.rate, -jnp.log(value))
+
+
+def _bijector_constrain(fn: Any, u: Array) -> tuple[Array, Array]:
+    transform = biject_to(fn.support)
+    value = transform(u)
+    log_det = transform.log_abs_det_jacobian(u, value)
+    return value, jnp.sum(fn.log_prob(value)) + jnp.sum(log_det)
+
+
+_BIJECTOR = Coordinate(
+    "bijector",
+    _bijector_constrain,
+    lambda fn, value: biject_to(fn.support).inv(value),
+    lambda fn: tuple(biject_to(fn.support).inverse_shape(tuple(fn.shape()))),
+)
+
+_REGISTRY: dict[type, Coordinate] = {
+    dist.Normal: _gaussianizing(
+        "normal", lambda fn, u: fn.loc + fn.scale * u, lambda fn, value: (value - fn.loc) / fn.scale
+    ),
+    dist.LogNormal: _gaussianizing(
+        "log_normal",
+        lambda fn, u: jnp.exp(fn.loc + fn.scale * u),
+        lambda fn, value: (jnp.log(value) - fn.loc) / fn.scale,
+    ),
+    dist.Laplace: _gaussianizing("laplace", _laplace_forward, _laplace_inverse),
+    dist.Exponential: _gaussianizing(
+        "exponential", lambda fn, u: -log_ndtr(-u) / fn.rate, _exponential_inverse
+    ),
+    dist.HalfNormal: _gaussianizing("half_normal", _half_normal_forward, _half_normal_inverse),
+    dist.Uniform: _gaussianizing(
+        "uniform",
+        lambda fn, u: fn.low + (fn.high - fn.low) * ndtr(u),
+        lambda fn, value: ndtri((value - fn.low) / (fn.high - fn.low)),
+    ),
+    dist.Gamma: Coordinate("gamma_cube_root", _gamma_constrain, _gamma_unconstrain),
+    dist.InverseGamma: Coordinate("inverse_gamma_cube_root", _inverse_gamma_constrain, _inverse_gamma_unconstrain),
+}
+
+
+def resolve(fn: Any, override: str | None = None) -> tuple[Coordinate, Any]:
+    """The coordinate for a site's distribution, and the distribution its map reads.
+
+    Args:
+        fn: the site's NumPyro distribution, possibly expanded or made independent.
+        override: ``"bijector"`` to use NumPyro's own transform, or ``None``.
+
+    Raises:
+        ValueError: for an unknown override.
+    """
+    if override == _BIJECTOR.name:
+        return _BIJECTOR, fn
+    if override is not None:
+        raise ValueError(f"Unknown coordinate {override!r}; choices: None (automatic) or 'bijector'.")
+    shape = tuple(fn.shape())
+    inner = fn
+    while isinstance(inner, (dist.Independent, dist.ExpandedDistribution)):
+        inner = inner.base_dist
+    coordinate = _REGISTRY.get(type(inner))
+    if coordinate is None:
+        return _BIJECTOR, fn
+    return coordinate, _Broadcast(inner, shape)
+
+
+class _Broadcast:
+    """A base distribution's parameters, broadcast to the full shape of the site."""
+
+    def __init__(self, fn: Any, shape: tuple[int, ...]) -> None:
+        self._shape = shape
+        for name in fn.arg_constraints:
+            setattr(self, name, jnp.broadcast_to(getattr(fn, name), shape))
+
+    def shape(self) -> tuple[int, ...]:
+        return self._shape

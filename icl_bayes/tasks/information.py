@@ -1,0 +1,56 @@
+"""Expected (Fisher) information of observation laws, in stable coordinates of their parameters.
+
+Fisher scoring needs, per observation, parameters whose dependence on ``theta`` is smooth and
+their expected information, which is positive semi-definite everywhere, unlike a Hessian.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpyro.distributions as dist
+from jax.scipy.special import polygamma
+
+from icl_bayes.tasks.distributions import LogGamma
+
+Array = jax.Array
+
+
+def _log_shape_information(a: Array) -> Array:
+    """``a^2 trigamma(a) - a``, information on log a of a gamma law with known mean."""
+    large = jnp.maximum(a, 8.0)
+    series = 0.5 + 1.0 / (6.0 * large) - 1.0 / (30.0 * large**3)
+    small = jnp.minimum(a, 8.0)
+    return jnp.where(a > 8.0, series, small**2 * polygamma(1, small) - small)
+
+
+def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
+    """Orthogonal parameters of an observation law, each of the law's batch shape.
+
+    Returns ``None`` for laws without an entry; callers then fall back on the Hessian.
+    """
+    match fn:
+        case dist.Normal():
+            return fn.loc, jnp.log(fn.scale)
+        case dist.BernoulliLogits():
+            return (fn.logits,)
+        case LogGamma():
+            return fn.log_mean, jnp.log(fn.concentration)
+        case _:
+            return None
+
+
+def observation_information(fn: Any) -> tuple[Array, ...]:
+    """Expected information on each of :func:`observation_parameters` (diagonal, by orthogonality)."""
+    match fn:
+        case dist.Normal():
+            return 1.0 / fn.scale**2, jnp.full(jnp.shape(fn.scale), 2.0)
+        case dist.BernoulliLogits():
+            probability = jax.nn.sigmoid(fn.logits)
+            return (probability * (1.0 - probability),)
+        case LogGamma():
+            return fn.concentration, _log_shape_information(fn.concentration)
+        case _:
+            raise TypeError(f"No expected information is known for {type(fn).__name__}.")
