@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -143,7 +143,7 @@ def as_method(sampler: Any) -> Method:
     return Method(sampler, **labels)
 
 
-Methods = Any
+Methods = Sequence[Any] | Callable[[Case], Sequence[Any]]
 """A sequence of methods, or a callable from a case to one (a network may serve one scenario only)."""
 
 ReferenceProvider = Callable[[Case], SampleResult]

@@ -367,7 +367,8 @@ def _progress(console: Console) -> Any:
 
 
 def _methods_of(methods: Methods, case: Case) -> list[Method]:
-    own = [as_method(method) for method in (methods(case) if callable(methods) else methods)]
+    given: Sequence[Any] = methods(case) if callable(methods) else methods
+    own = [as_method(method) for method in given]
     _refuse_duplicates("methods", [f"{method.label} {method.checkpoint}".strip() for method in own])
     return own
 
