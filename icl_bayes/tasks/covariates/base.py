@@ -13,11 +13,12 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 Array = jax.Array
 
 _LOOP_ABOVE = 128
-"""Number of rows from which noise is drawn one stream after the other."""
+"""Number of rows above which noise is drawn one stream after the other."""
 
 
 @runtime_checkable
@@ -76,37 +77,32 @@ def check_count(prior: str, option: str, value: int, low: int) -> None:
         )
 
 
-def uniform_draws(rng_key: Array, *shapes: tuple[int, ...]) -> list[Array]:
-    """Uniform arrays of the given shapes from one flat draw.
+def draw_parameters(
+    rng_key: Array, uniforms: Sequence[tuple[int, ...]], normals: Sequence[tuple[int, ...]] = ()
+) -> tuple[list[Array], list[Array]]:
+    """Uniform and standard normal arrays of the given shapes, all from one flat draw.
 
-    Every call of the generator costs a third of a second to compile, and short trailing axes
+    Every call of the generator costs up to half a second to compile, and short trailing axes
     keep it from vectorising: hence one long vector, cut into pieces.
     """
-    return _cut(jax.random.uniform(rng_key, (sum(math.prod(shape) for shape in shapes),), jnp.float32), shapes)
+    shapes = [*uniforms, *normals]
+    stops = np.cumsum([math.prod(shape) for shape in shapes])
+    flat = jax.random.uniform(rng_key, (int(stops[-1]),), jnp.float32)
+    pieces = [piece.reshape(shape) for piece, shape in zip(jnp.split(flat, stops[:-1]), shapes, strict=True)]
+    lowest = np.nextafter(np.float32(-1.0), np.float32(0.0))
+    return pieces[: len(uniforms)], [
+        np.float32(np.sqrt(2.0)) * jax.lax.erf_inv(jnp.maximum(2.0 * piece - 1.0, lowest))
+        for piece in pieces[len(uniforms) :]
+    ]
 
 
-def normal_draws(rng_key: Array, *shapes: tuple[int, ...]) -> list[Array]:
-    """Standard normal arrays of the given shapes from one flat draw; see ``uniform_draws``."""
-    return _cut(jax.random.normal(rng_key, (sum(math.prod(shape) for shape in shapes),), jnp.float32), shapes)
+def row_normals(keys: Array, num_rows: int) -> Array:
+    """Standard normals ``(m, num_rows)``, one stream per key ``(m,)``, whose start doesn't depend on ``num_rows``.
 
-
-def _cut(flat: Array, shapes: Sequence[tuple[int, ...]]) -> list[Array]:
-    pieces, start = [], 0
-    for shape in shapes:
-        stop = start + math.prod(shape)
-        pieces.append(flat[start:stop].reshape(shape))
-        start = stop
-    return pieces
-
-
-def row_normals(rng_key: Array, num_streams: int, num_rows: int) -> Array:
-    """Standard normals ``(num_streams, num_rows)`` whose leading rows don't depend on ``num_rows``.
-
-    Each stream has a key of its own and counts along the rows. JAX's default (partitionable)
-    generator hashes that count alone, so padding extends a stream without changing its start,
-    at a third of the price of one key per row.
+    A stream counts along the rows. JAX's default (partitionable) generator hashes that count
+    alone, so padding extends a stream without changing its start, at a third of the price of
+    one key per row.
     """
-    keys = jax.random.split(rng_key, num_streams)
 
     def stream(key: Array) -> Array:
         return jax.random.normal(key, (num_rows,), jnp.float32)

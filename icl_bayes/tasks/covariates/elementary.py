@@ -5,10 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
-from icl_bayes.tasks.covariates.base import Array, check_arguments, check_range, standardise
-from icl_bayes.tasks.covariates.copula import copula_scores
+from icl_bayes.tasks.covariates.base import (
+    Array,
+    check_arguments,
+    check_range,
+    draw_parameters,
+    row_normals,
+    standardise,
+)
+from icl_bayes.tasks.covariates.copula import correlate
 from icl_bayes.tasks.covariates.marginals import bounded
 
 
@@ -32,7 +40,7 @@ class GaussianCovariates:
     def sample(self, rng_key: Array, num_columns: int, row_mask: Array) -> Array:
         """One table ``(n, p)``; see :class:`~icl_bayes.tasks.covariates.CovariatePrior`."""
         num_rows = check_arguments(num_columns, row_mask)
-        scores = copula_scores(rng_key, num_columns, num_rows, self.independent_share, self.max_strength)
+        scores = _scores(rng_key, num_columns, num_rows, self.independent_share, self.max_strength)
         return standardise(scores, row_mask, scores)
 
 
@@ -56,5 +64,12 @@ class UniformCovariates:
     def sample(self, rng_key: Array, num_columns: int, row_mask: Array) -> Array:
         """One table ``(n, p)``; see :class:`~icl_bayes.tasks.covariates.CovariatePrior`."""
         num_rows = check_arguments(num_columns, row_mask)
-        scores = copula_scores(rng_key, num_columns, num_rows, self.independent_share, self.max_strength)
+        scores = _scores(rng_key, num_columns, num_rows, self.independent_share, self.max_strength)
         return standardise(bounded(scores, jnp.ones((num_columns, 1), jnp.float32)), row_mask, scores)
+
+
+def _scores(rng_key: Array, num_columns: int, num_rows: int, independent_share: float, max_strength: float) -> Array:
+    """Standard normal scores ``(p, n)`` with the dependence asked for."""
+    keys = jax.random.split(rng_key, num_columns + 1)
+    (draws,), (common,) = draw_parameters(keys[-1], [(3,)], [(num_columns, num_columns)])
+    return correlate(row_normals(keys[:-1], num_rows), draws, common, independent_share, max_strength)

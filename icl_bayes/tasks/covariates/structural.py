@@ -21,10 +21,9 @@ from icl_bayes.tasks.covariates.base import (
     check_arguments,
     check_count,
     check_range,
-    normal_draws,
+    draw_parameters,
     row_normals,
     standardise,
-    uniform_draws,
 )
 
 # An activation is a * x + b * |x| + c * tanh(x); rows: identity, tanh, relu, leaky relu, abs.
@@ -88,22 +87,25 @@ class StructuralCovariates:
         num_rows = check_arguments(num_columns, row_mask)
         max_width = max(self.max_width, num_columns)
         num_nodes = self.max_layers * max_width
-        uniform_key, normal_key, row_key = jax.random.split(rng_key, 3)
+        keys = jax.random.split(rng_key, self.max_causes + num_nodes + num_columns + 1)
         weights_shape = (self.max_layers, max_width, max(self.max_causes, max_width))
-        sizes, kinds, cuts, network, activations, lottery, levels = uniform_draws(
-            uniform_key,
-            (3,),
-            (self.max_causes, 1),
-            weights_shape,
-            (3,),
-            (self.max_layers,),
-            (self.max_causes + num_nodes,),
-            (num_columns, 4 + 2 * self.max_levels),
+        uniforms, normals = draw_parameters(
+            keys[-1],
+            uniforms=[
+                (3,),
+                (self.max_causes, 1),
+                weights_shape,
+                (3,),
+                (self.max_layers,),
+                (self.max_causes + num_nodes,),
+                (4, num_columns),
+                (2, num_columns, self.max_levels),
+            ],
+            normals=[(2, self.max_causes, 1), weights_shape, (2, self.max_layers, max_width, 1)],
         )
-        cause_draws, weights, node_draws = normal_draws(
-            normal_key, (2, self.max_causes, 1), weights_shape, (2, self.max_layers, max_width, 1)
-        )
-        noise = row_normals(row_key, self.max_causes + num_nodes + num_columns, num_rows)
+        sizes, kinds, cuts, network, activations, lottery, feature_draws, level_draws = uniforms
+        cause_draws, weights, node_draws = normals
+        noise = row_normals(keys[:-1], num_rows)
         cause_noise, node_noise, spare = jnp.split(noise, (self.max_causes, self.max_causes + num_nodes))
         node_noise = node_noise.reshape(self.max_layers, max_width, num_rows)
 
@@ -119,7 +121,7 @@ class StructuralCovariates:
         used = jnp.concatenate([jnp.arange(self.max_causes) < num_causes, used.reshape(-1)])
         picked = jax.lax.top_k(jnp.where(used, lottery, -1.0), num_columns)[1]
         features = standardise(jnp.concatenate([causes, *layers])[picked], row_mask, spare).T
-        return standardise(self._discretise(levels, features, row_mask), row_mask, spare)
+        return standardise(self._discretise(feature_draws, level_draws, features, row_mask), row_mask, spare)
 
     def _sizes(self, draws: Array, num_columns: int) -> tuple[Array, Array, Array]:
         """Number of causes, of layers, and of nodes per layer, with room for all columns."""
@@ -128,18 +130,19 @@ class StructuralCovariates:
         sizes = jnp.minimum(low + jnp.floor(draws * (high - low + 1.0)), high).astype(jnp.int32)
         return sizes[0], sizes[1], jnp.maximum(sizes[2], -(-num_columns // sizes[1]))
 
-    def _discretise(self, draws: Array, features: Array, row_mask: Array) -> Array:
-        """Standardised features ``(p, n)``, a random share of them cut into levels."""
-        chosen, count, nominal, share = draws[:, 0], draws[:, 1], draws[:, 2], draws[0, 3]
-        share_draws, code_draws = draws[:, 4 : 4 + self.max_levels], draws[:, 4 + self.max_levels :]
+    def _discretise(self, draws: Array, level_draws: Array, features: Array, row_mask: Array) -> Array:
+        """Standardised features ``(p, n)``, a random share of them cut into levels.
+
+        ``draws`` ``(4, p)`` and ``level_draws`` ``(2, p, max_levels)`` are uniform draws.
+        """
+        chosen, count, nominal, share = draws
+        # Squaring favours few levels.
         num_levels = 2 + jnp.floor((self.max_levels - 1) * count * count).astype(jnp.int32)
         num_levels = jnp.minimum(num_levels, self.max_levels)
-        cuts, codes = marginals.levels_from_draws(
-            share_draws, code_draws, num_levels, nominal < 0.5, self.min_level_share
-        )
+        cuts, codes = marginals.levels_from_draws(*level_draws, num_levels, nominal < 0.5, self.min_level_share)
         low, high = marginals.inner_range(features, row_mask)
         levels = marginals.to_levels(features, num_levels, cuts, codes, low, high)
-        return jnp.where((chosen < self.max_discrete_share * share)[:, None], levels, features)
+        return jnp.where((chosen < self.max_discrete_share * share[0])[:, None], levels, features)
 
 
 def _gain(draw: Array) -> Array:

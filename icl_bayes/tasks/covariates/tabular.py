@@ -10,8 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.tasks.covariates import marginals
-from icl_bayes.tasks.covariates.base import Array, check_arguments, check_count, check_range, standardise, uniform_draws
-from icl_bayes.tasks.covariates.copula import copula_scores
+from icl_bayes.tasks.covariates.base import (
+    Array,
+    check_arguments,
+    check_count,
+    check_range,
+    draw_parameters,
+    row_normals,
+    standardise,
+)
+from icl_bayes.tasks.covariates.copula import correlate
 
 KINDS = (
     "gaussian",
@@ -101,9 +109,18 @@ class TabularCovariates:
     def sample(self, rng_key: Array, num_columns: int, row_mask: Array) -> Array:
         """One table ``(n, p)``; see :class:`~icl_bayes.tasks.covariates.CovariatePrior`."""
         num_rows = check_arguments(num_columns, row_mask)
-        score_key, shape_key = jax.random.split(rng_key)
-        scores = copula_scores(score_key, num_columns, num_rows, self.independent_share, self.max_strength)
-        return standardise(self._shape(shape_key, scores, row_mask), row_mask, scores)
+        p = num_columns
+        keys = jax.random.split(rng_key, p + 1)
+        uniforms, normals = draw_parameters(
+            keys[-1],
+            uniforms=[(3,), (p + 1,), (p,), (), (3, p, 1), (2, p, self.max_levels)],
+            normals=[(p, p)],
+        )
+        dependence, choice, adopts, uniformity, shapes, level_draws = uniforms
+        noise = row_normals(keys[:-1], num_rows)
+        scores = correlate(noise, dependence, normals[0], self.independent_share, self.max_strength)
+        kinds = self._kinds(choice, adopts, uniformity)
+        return standardise(self._columns(scores, kinds, shapes, level_draws, row_mask), row_mask, scores)
 
     def _kinds(self, choice: Array, adopts: Array, uniformity: Array) -> Array:
         """Kinds ``(p,)`` of the columns, as indices into ``KINDS``.
@@ -115,38 +132,38 @@ class TabularCovariates:
         kinds = jnp.sum(choice[:, None] >= edges[None, :], axis=1)
         return jnp.where(adopts < self.max_uniformity * uniformity, kinds[-1], kinds[:-1])
 
-    def _shape(self, rng_key: Array, scores: Array, row_mask: Array) -> Array:
-        """Raw columns ``(p, n)``: the scores mapped to the marginal that each column's kind asks for."""
-        p = scores.shape[0]
-        choice, adopts, uniformity, first, second, third, share_draws, code_draws = uniform_draws(
-            rng_key, (p + 1,), (p,), (), (p, 1), (p, 1), (p, 1), (p, self.max_levels), (p, self.max_levels)
-        )
-        kinds = self._kinds(choice, adopts, uniformity)
+    def _columns(self, scores: Array, kinds: Array, shapes: Array, level_draws: Array, row_mask: Array) -> Array:
+        """Raw columns ``(p, n)``: the scores mapped to the marginal that each column's kind asks for.
+
+        ``shapes`` ``(3, p, 1)`` and ``level_draws`` ``(2, p, max_levels)`` are uniform draws.
+        """
+        first, second, third = shapes
         low, high = marginals.inner_range(scores, row_mask)
         kind = kinds[:, None]
-        signed = jnp.where(third < 0.5, -scores, scores)
+        sign = jnp.where(third < 0.5, -1.0, 1.0)  # -f(-score) leans the other way and keeps the order
 
         columns = scores
         degrees = self.min_degrees * (self.max_degrees / self.min_degrees) ** first
         columns = jnp.where(kind == _KIND["heavy_tailed"], marginals.student_t(scores, degrees), columns)
         log_scale = 0.3 + (self.max_log_scale - 0.3) * first
         skewed = jnp.where(
-            second < 0.5, marginals.lognormal(signed, log_scale), marginals.gamma_like(signed, 0.5 * 10.0**first)
+            second < 0.5,
+            marginals.lognormal(sign * scores, log_scale),
+            marginals.gamma_like(sign * scores, 0.5 * 10.0**first),
         )
-        columns = jnp.where(kind == _KIND["skewed"], skewed, columns)
+        columns = jnp.where(kind == _KIND["skewed"], sign * skewed, columns)
         columns = jnp.where(kind == _KIND["bounded"], marginals.bounded(scores, 0.4 + 1.4 * first), columns)
         columns = jnp.where(
             kind == _KIND["bimodal"], marginals.bimodal(scores, 2.0 + 4.0 * first, 1.6 * second - 0.8), columns
         )
-        threshold = -0.5 + 1.5 * first
-        below = jnp.where(third < 0.5, -low, high)
-        exceeding = marginals.zero_inflated(signed, jnp.minimum(threshold, below))
-        columns = jnp.where(kind == _KIND["zero_inflated"], exceeding, columns)
+        threshold = jnp.minimum(1.5 * first - 0.5, jnp.where(sign < 0.0, -low, high))
+        exceeding = marginals.zero_inflated(sign * scores, threshold)
+        columns = jnp.where(kind == _KIND["zero_inflated"], sign * exceeding, columns)
 
         binary = kinds == _KIND["binary"]
         nominal = kinds == _KIND["categorical"]
         several = 3 + jnp.floor((self.max_levels - 2) * first[:, 0]).astype(jnp.int32)
         num_levels = jnp.where(binary, 2, jnp.minimum(several, self.max_levels))
-        cuts, codes = marginals.levels_from_draws(share_draws, code_draws, num_levels, nominal, self.min_level_share)
+        cuts, codes = marginals.levels_from_draws(*level_draws, num_levels, nominal, self.min_level_share)
         levels = marginals.to_levels(scores, num_levels, cuts, codes, low, high)
         return jnp.where(kind >= _KIND["binary"], levels, columns)
