@@ -29,6 +29,7 @@ LAYERS = (
     "flow",
     "datasets",
     "tasks",
+    "provenance",
     "types",
 )
 # Beyond the order: what a layer must not know although it lies below.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from icl_bayes.benchmark.cases import Case, Method
-from icl_bayes.benchmark.provenance import Provenance
+from icl_bayes.provenance import Provenance
 from icl_bayes.benchmark.records import CELL_FIELDS, PROTOCOL, REFERENCE_METHOD, Record
 from icl_bayes.types import SampleResult
 

@@ -252,9 +252,7 @@ class Task:
             constants[name] = jnp.exp(jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high)))
         return constants
 
-    def simulate(
-        self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None
-    ) -> tuple[Array, Dataset]:
+    def simulate(self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None) -> tuple[Array, Dataset]:
         """One exact draw of ``(theta, dataset)`` from the joint law.
 
         Args:
@@ -296,9 +294,7 @@ class Task:
         """
         unknown = sorted(set(dataset.constants) - set(self.constants))
         if unknown:
-            raise ValueError(
-                f"Task {self.name!r} has no constant(s) {unknown}; it knows {sorted(self.constants)}."
-            )
+            raise ValueError(f"Task {self.name!r} has no constant(s) {unknown}; it knows {sorted(self.constants)}.")
         merged = {**self.constants, **dataset.constants}
         constants = {name: jnp.asarray(value, jnp.float32) for name, value in merged.items()}
         for name, value in constants.items():

@@ -183,9 +183,7 @@ _REGISTRY: dict[type, Coordinate] = {
         lambda fn, value: (jnp.log(value) - fn.loc) / fn.scale,
     ),
     dist.Laplace: _gaussianizing("laplace", _laplace_forward, _laplace_inverse),
-    dist.Exponential: _gaussianizing(
-        "exponential", lambda fn, u: -log_ndtr(-u) / fn.rate, _exponential_inverse
-    ),
+    dist.Exponential: _gaussianizing("exponential", lambda fn, u: -log_ndtr(-u) / fn.rate, _exponential_inverse),
     dist.HalfNormal: _gaussianizing("half_normal", _half_normal_forward, _half_normal_inverse),
     dist.Uniform: _gaussianizing(
         "uniform",

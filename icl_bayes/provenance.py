@@ -34,7 +34,7 @@ def collect_provenance() -> Provenance:
         jax_version = metadata.version("jax")
     except metadata.PackageNotFoundError:
         jax_version = ""
-    package = Path(__file__).parents[1]
+    package = Path(__file__).parent
     return Provenance(_hardware(), platform.python_version(), jax_version, git_commit(package / "types.py"))
 
 

@@ -1,0 +1,71 @@
+"""Does a data set look like those the network was trained on? Errors and warnings, in words."""
+
+from __future__ import annotations
+
+import warnings
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from icl_bayes.inference.buckets import padded_length
+from icl_bayes.training.network import Network
+from icl_bayes.training.training_range import summary_statistics
+from icl_bayes.types import Dataset
+
+MARGIN = 0.25
+"""Tolerated excess over the simulated range, as a fraction of its width..."""
+ABSOLUTE_MARGIN = 0.7
+"""...but at least this much: columns are standardized in training, and a scale off by two is harmless."""
+
+
+@lru_cache(maxsize=8)
+def _statistics_program(network: Network):
+    return jax.jit(lambda dataset: summary_statistics(network.task.features(dataset)))
+
+
+def check_against_training(
+    network: Network, calibration: dict[str, Any], dataset: Dataset, *, warn: bool = True
+) -> list[str]:
+    """Warnings about a prepared data set, which are also issued as ``UserWarning``.
+
+    Raises:
+        ValueError: if it has fewer rows than any data set of the training.
+    """
+    low, high = calibration["num_rows"]
+    num_rows = int(np.sum(np.asarray(dataset.row_mask)))
+    if num_rows < low:
+        raise ValueError(
+            f"The data set has {num_rows} row(s), fewer than the {low} that this network was trained for. "
+            "Use a reference method (icl_bayes.baselines) for so few rows, or a network trained with a smaller "
+            "training.min_rows."
+        )
+    notes = []
+    if num_rows > high:
+        notes.append(f"the data set has {num_rows} rows, more than the {high} that the network was trained for")
+    notes += _outside(calibration["statistics"], _host_statistics(network, dataset))
+    if notes and warn:
+        warnings.warn(
+            "Outside the training range of the network, so the posterior may be wrong: " + "; ".join(notes) + ".",
+            UserWarning,
+            stacklevel=4,
+        )
+    return notes
+
+
+def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:
+    padded = dataset.pad_rows(padded_length(dataset.padded_rows))
+    return {name: float(value) for name, value in jax.device_get(_statistics_program(network)(padded)).items()}
+
+
+def _outside(ranges: dict[str, list[float]], statistics: dict[str, float]) -> list[str]:
+    notes = []
+    for name, value in statistics.items():
+        low, high = ranges.get(name, (-np.inf, np.inf))
+        margin = max(MARGIN * (high - low), ABSOLUTE_MARGIN)
+        if name.startswith("context") and name == max((k for k in ranges if k.startswith("context")), default=""):
+            continue  # log n, which has its own message
+        if value < low - margin or value > high + margin:
+            notes.append(f"{name} is {value:.3g}, in training {low:.3g} to {high:.3g}")
+    return notes[:4] + ([f"and {len(notes) - 4} more"] if len(notes) > 4 else [])

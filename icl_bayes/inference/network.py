@@ -1,0 +1,240 @@
+"""The public network: load weights, sample the posterior of a data set."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_bayes.flow import Solver
+from icl_bayes.inference.buckets import padded_length
+from icl_bayes.inference.checks import check_against_training
+from icl_bayes.inference.posterior import Posterior
+from icl_bayes.tasks import Task
+from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
+from icl_bayes.training.network import Network, ThetaDraws, build_network
+from icl_bayes.types import Array, Dataset, SampleResult
+
+WEIGHTS = Path(__file__).parents[1] / "weights"
+CHUNK = 4096
+"""Draws per compiled call; more are drawn in several calls of this size."""
+
+
+def shipped_networks() -> list[str]:
+    """Names that :func:`load` accepts without a path."""
+    return sorted(str(path.parent.relative_to(WEIGHTS)) for path in WEIGHTS.rglob("checkpoint.json"))
+
+
+def load(name: str | Path) -> AmortizedPosterior:
+    """A shipped network by name, e.g. ``glm/5`` or ``glm/5/laplace``, or a checkpoint directory.
+
+    Raises:
+        CheckpointError: if there is no such network, or the directory cannot be used; the
+            message lists the shipped networks or says what is wrong.
+    """
+    directory = WEIGHTS / str(name)
+    if not (directory / "checkpoint.json").is_file():
+        directory = Path(name)
+        if directory.is_dir() and (directory / "network" / "checkpoint.json").is_file():
+            directory = directory / "network"  # a training run
+    if not directory.is_dir():
+        raise CheckpointError(
+            f"There is no shipped network and no directory {str(name)!r}. "
+            f"Shipped networks: {', '.join(shipped_networks()) or 'none'}."
+        )
+    return AmortizedPosterior.from_checkpoint(load_checkpoint(directory), label=str(name))
+
+
+@dataclass(eq=False)
+class AmortizedPosterior:
+    """A trained network for one task.
+
+    Attributes:
+        network: architecture and task.
+        params: weights.
+        checkpoint: configuration and provenance.
+        label: what it was loaded as.
+        solver: default ODE solver.
+    """
+
+    network: Network
+    params: Any
+    checkpoint: Checkpoint
+    label: str
+    solver: Solver
+    compilations: int = 0
+    _programs: dict[tuple, Any] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint, label: str = "network") -> AmortizedPosterior:
+        network = build_network(checkpoint.config)
+        params = unflatten(network.init(0), checkpoint.arrays, label)
+        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        return cls(network, params, checkpoint, label, checkpoint.config.flow.make_solver())
+
+    @property
+    def task(self) -> Task:
+        return self.network.task
+
+    def __repr__(self) -> str:
+        config = self.checkpoint.config
+        return (
+            f"AmortizedPosterior({self.label!r}, task={self.task.name!r}, base={config.model.base!r}, "
+            f"inputs={config.model.inputs!r}, solver={self.solver.label!r}, weights={self.checkpoint.identity})"
+        )
+
+    # ---------------------------------------------------------------- sampling
+
+    def sample(
+        self, rng_key: Array, dataset: Dataset, num_draws: int = 1000, *, solver: Solver | None = None
+    ) -> Posterior:
+        """Posterior draws for one data set.
+
+        Args:
+            rng_key: ``jax.random.key(...)``; the same key gives the same draws (to rounding)
+                whatever the padding or the number of draws asked for.
+            dataset: rows ``x (n, p)`` and ``y (n,)``; prior constants may be given in
+                ``Dataset(constants=...)``, else the task's defaults are used.
+            solver: default the network's own.
+
+        Raises:
+            ValueError: for data the model cannot be conditioned on (see :meth:`Task.prepare`),
+                fewer rows than the network saw, or draws that are not finite.
+        """
+        if num_draws < 1:
+            raise ValueError(f"num_draws must be at least 1; received {num_draws}.")
+        prepared = self.prepare(dataset)
+        notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
+        started = time.perf_counter()
+        theta, sites, decrement = self._draw(rng_key, prepared, num_draws, solver or self.solver)
+        seconds = time.perf_counter() - started
+        return Posterior(
+            task=self.task,
+            dataset=prepared,
+            theta=theta,
+            sites=sites,
+            notes=tuple(notes),
+            info={
+                "network": self.label,
+                "weights": self.checkpoint.identity,
+                "solver": (solver or self.solver).label,
+                "seconds": seconds,
+                "newton_decrement": decrement,
+            },
+        )
+
+    def sample_batch(
+        self, rng_key: Array, datasets: Sequence[Dataset], num_draws: int = 1000, *, solver: Solver | None = None
+    ) -> list[Posterior]:
+        """Posteriors of several data sets in one compiled call (padded to a common length).
+
+        Every data set gets its own key, ``jax.random.fold_in(rng_key, index)``: the draws equal
+        those of :meth:`sample` with that key, to rounding.
+        """
+        if not datasets:
+            return []
+        solver = solver or self.solver
+        prepared = [self.prepare(dataset) for dataset in datasets]
+        notes = [check_against_training(self.network, self.checkpoint.calibration, one) for one in prepared]
+        length = padded_length(max(one.padded_rows for one in prepared))
+        stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.pad_rows(length) for one in prepared])
+        keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
+        program = self._program(("batch", length, len(datasets), num_draws, solver), keys, stacked, num_draws, solver)
+        result, sites = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
+        posteriors = []
+        for i, one in enumerate(prepared):
+            draws = ThetaDraws(*(np.asarray(leaf[i]) for leaf in result))
+            self._require_finite(draws)
+            info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
+            named = {name: value[i] for name, value in sites.items()}
+            posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info))
+        return posteriors
+
+    def prepare(self, dataset: Dataset) -> Dataset:
+        """The data set, checked and completed for this network's task."""
+        if not isinstance(dataset, Dataset):
+            raise ValueError(f"Expected icl_bayes.Dataset(x=X, y=y); received {type(dataset).__name__}.")
+        return self.task.prepare(dataset)
+
+    def _draw(
+        self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver
+    ) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
+        length = padded_length(prepared.padded_rows)
+        padded = prepared.pad_rows(length)
+        size = min(num_draws, CHUNK)
+        program = self._program(("one", length, size, solver), rng_key, padded, size, solver)
+        thetas, sites = [], []
+        decrement = 0.0
+        for first in range(0, num_draws, size):
+            draws, named = jax.device_get(program(self.params, rng_key, padded, jnp.asarray(first)))
+            self._require_finite(draws)
+            thetas.append(draws.theta)
+            sites.append(named)
+            decrement = float(draws.decrement)
+        theta = np.concatenate(thetas)[:num_draws]
+        named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.sites}
+        return theta, named, decrement
+
+    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver) -> Any:
+        """The compiled sampler for a shape, built at most once."""
+        with self._lock:
+            if key not in self._programs:
+                one = self._sampler(size, solver)
+                fn = jax.vmap(one, (None, 0, 0, None)) if key[0] == "batch" else one
+                self._programs[key] = jax.jit(fn).lower(self.params, rng_key, dataset, jnp.asarray(0)).compile()
+                self.compilations += 1
+            return self._programs[key]
+
+    def _sampler(self, size: int, solver: Solver):
+        task = self.task
+
+        def sample(params: Any, rng_key: Array, dataset: Dataset, first: Array) -> tuple[ThetaDraws, dict[str, Array]]:
+            # One key per draw, by its index: draws do not depend on how they are chunked.
+            keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(size))
+            noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
+            draws = self.network.draw(params, dataset, noise, solver)
+            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
+
+        return sample
+
+    def _require_finite(self, draws: ThetaDraws) -> None:
+        if not bool(draws.is_finite):
+            raise ValueError(
+                f"The network {self.label!r} produced draws that are not finite for this data set, so no posterior is "
+                "returned. Look for extreme values in the data, or use a reference method (baselines.NUTS)."
+            )
+
+
+@dataclass(eq=False)
+class NetworkSampler:
+    """A network as a method under comparison (``types.Sampler``)."""
+
+    posterior: AmortizedPosterior
+    solver: Solver | None = None
+    name: str = "icl"
+
+    def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
+        """Draws with compile and run time apart; warnings of the range check become the status."""
+        net, solver = self.posterior, self.solver or self.posterior.solver
+        prepared = net.prepare(dataset)
+        length = padded_length(prepared.padded_rows)
+        size = min(num_draws, CHUNK)
+        started = time.perf_counter()
+        net._program(("one", length, size, solver), rng_key, prepared.pad_rows(length), size, solver)
+        compiled = time.perf_counter()
+        notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
+        theta, sites, decrement = net._draw(rng_key, prepared, num_draws, solver)
+        del theta
+        seconds = time.perf_counter() - compiled
+        # Draws are independent given the network, so the effective number is the number drawn.
+        health = {"ess": float(num_draws), "newton_decrement": decrement}
+        status = "warning" if notes else "ok"
+        return SampleResult(sites, compiled - started, seconds, status, "; ".join(notes), health)

@@ -1,0 +1,105 @@
+"""A posterior: constrained, named draws with summaries, plots and a bridge to ArviZ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from icl_bayes.tasks import Task
+from icl_bayes.types import Dataset
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+
+@dataclass(eq=False)
+class Posterior(Mapping[str, np.ndarray]):
+    """Joint draws of one posterior. Indexing by site name gives constrained draws.
+
+    Attributes:
+        task: the model.
+        dataset: the prepared data the draws are conditioned on.
+        theta: ``(num_draws, dim)`` unconstrained draws.
+        sites: ``{site: (num_draws, *shape)}`` constrained draws.
+        notes: warnings about the data set, in words; empty if it lies in the training range.
+        info: network, weights, solver and seconds.
+    """
+
+    task: Task
+    dataset: Dataset
+    theta: np.ndarray
+    sites: dict[str, np.ndarray]
+    notes: tuple[str, ...] = ()
+    info: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self.sites:
+            raise KeyError(f"The posterior has no site {name!r}; its sites are {list(self.sites)}.")
+        return self.sites[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+    @property
+    def num_draws(self) -> int:
+        return self.theta.shape[0]
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}{value.shape}" for name, value in self.sites.items())
+        return f"Posterior({self.task.name}: {shapes})"
+
+    def compared_matrix(self) -> np.ndarray:
+        """Stacked draws of the compared sites, ``(num_draws, D)``."""
+        return self.task.compared_matrix(self.sites)
+
+    def target_matrix(self) -> tuple[np.ndarray, list[str]]:
+        """Stacked draws of all target sites ``(num_draws, D)`` and their labels."""
+        columns = [self.sites[name].reshape(self.num_draws, -1) for name in self.task.target]
+        return np.concatenate(columns, axis=1), self.task.site_names("target")
+
+    def summary(self, probability: float = 0.9) -> pd.DataFrame:
+        """Mean, sd, median and central interval of every coordinate, in the units of the model.
+
+        Args:
+            probability: mass of the interval, in (0, 1).
+        """
+        import pandas as pd
+
+        if not 0.0 < probability < 1.0:
+            raise ValueError(f"probability must lie in (0, 1); received {probability}.")
+        draws, labels = self.target_matrix()
+        tail = 0.5 * (1.0 - probability)
+        low, median, high = np.quantile(draws, [tail, 0.5, 1.0 - tail], axis=0)
+        return pd.DataFrame(
+            {
+                "mean": draws.mean(axis=0),
+                "sd": draws.std(axis=0, ddof=1) if self.num_draws > 1 else np.zeros(draws.shape[1]),
+                f"{100 * tail:g}%": low,
+                "50%": median,
+                f"{100 * (1 - tail):g}%": high,
+            },
+            index=labels,
+        )
+
+    def to_inference_data(self) -> Any:
+        """ArviZ ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (ArviZ 1) with posterior and data."""
+        from icl_bayes.inference.arviz_bridge import to_inference_data
+
+        return to_inference_data(self)
+
+    def plot(self, reference: Mapping[str, np.ndarray] | None = None) -> matplotlib.figure.Figure:
+        """Marginal densities of every coordinate; ``reference`` draws are drawn beside them.
+
+        Args:
+            reference: ``{site: (num, *shape)}``, for example from a baseline.
+        """
+        from icl_bayes.inference.plots import plot_marginals
+
+        return plot_marginals(self, reference)

@@ -1,0 +1,82 @@
+"""Architecture of the in-context network, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENCODERS = ("transformer", "inducing", "mlp")
+LAYOUTS = ("single", "coordinate")
+INPUTS = ("theta", "theta_and_score")
+PARAMETRIZATIONS = ("velocity", "residual")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Architecture of encoder and velocity decoder.
+
+    Attributes:
+        encoder: ``transformer`` (self-attention over rows; the paper's), ``inducing`` (rows are
+            read through a fixed number of latent tokens; cost linear in n, decoder cost
+            independent of n) or ``mlp`` (flattened rows; the paper's ablation).
+        width, heads, feedforward: of encoder and decoder.
+        encoder_layers, decoder_blocks, head_layers: depths.
+        inducing_points: number of latent tokens (``inducing``).
+        mlp_rows: rows the ``mlp`` encoder is built for; more rows are an error.
+        base: ``standard | gaussian | laplace``, see :mod:`icl_bayes.flow.bases`.
+        inputs: ``theta`` or ``theta_and_score`` (the velocity also sees the squashed residual
+            score of the log joint at the denoised point, in whitened coordinates).
+        layout: ``single`` token for the whole theta (the paper's) or one per ``coordinate``.
+        parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``
+            score, from which the velocity follows (:mod:`icl_bayes.flow.paths`).
+        pooled_context: whether the decoder is also conditioned on the pooled memory and context.
+        time_features: number of Fourier features of time; 0 feeds the scalar (the paper's).
+        dropout: rate in training.
+        compute_dtype: ``float32`` or ``bfloat16`` inside layers; parameters stay float32.
+    """
+
+    encoder: str = "transformer"
+    width: int = 64
+    heads: int = 4
+    feedforward: int = 128
+    encoder_layers: int = 2
+    decoder_blocks: int = 2
+    head_layers: int = 1
+    inducing_points: int = 16
+    mlp_rows: int = 50
+    base: str = "laplace"
+    inputs: str = "theta_and_score"
+    layout: str = "single"
+    parametrization: str = "residual"
+    pooled_context: bool = True
+    time_features: int = 16
+    dropout: float = 0.0
+    compute_dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        choices = {
+            "encoder": ENCODERS,
+            "base": ("standard", "gaussian", "laplace"),
+            "inputs": INPUTS,
+            "layout": LAYOUTS,
+            "parametrization": PARAMETRIZATIONS,
+            "compute_dtype": ("float32", "bfloat16"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"model.{name} must be one of {allowed}; received {getattr(self, name)!r}.")
+        if self.width % self.heads:
+            raise ValueError(f"model.width ({self.width}) must be a multiple of model.heads ({self.heads}).")
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Sizes that follow from the task.
+
+    Attributes:
+        dim: length of theta.
+        row_features, context_features: lengths of a row's and of the context's feature vector.
+    """
+
+    dim: int
+    row_features: int
+    context_features: int

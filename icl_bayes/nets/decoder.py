@@ -1,0 +1,78 @@
+"""The velocity decoder: theta tokens attend to each other and to the memory.
+
+Time and (optionally) pooled memory enter through adaptive layer norm whose gates start at zero,
+so every block is the identity at initialization (Peebles and Xie, 2023).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icl_bayes.nets.config import ModelConfig
+from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation
+
+Array = jax.Array
+
+
+class DecoderBlock(nnx.Module):
+    """Self-attention among theta tokens (if several), cross-attention to memory, feed-forward."""
+
+    def __init__(self, config: ModelConfig, num_tokens: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        width = config.width
+        self.has_self_attention = num_tokens > 1
+
+        def norm() -> nnx.LayerNorm:
+            return nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
+
+        self.modulation = Modulation(width, width, 9 if self.has_self_attention else 6, dtype=dtype, rngs=rngs)
+        if self.has_self_attention:
+            self.norm_self = norm()
+            self.self_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
+            self.self_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
+        self.norm_cross = norm()
+        self.memory_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
+        self.cross_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
+        self.norm_feedforward = norm()
+        self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
+        self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
+
+    def __call__(self, tokens: Array, memory: tuple[Array, Array], mask: Array, condition: Array) -> Array:
+        """``(T, width)``; ``memory`` holds this block's keys and values, computed once per data set."""
+        pieces = self.modulation(condition)
+        if self.has_self_attention:
+            shift, scale, gate, *pieces = pieces
+            normed = self.norm_self(tokens) * (1.0 + scale) + shift
+            tokens = tokens + gate * self.dropout(self.self_attend(normed, *self.self_key_value(normed)))
+        shift, scale, gate, *pieces = pieces
+        normed = self.norm_cross(tokens) * (1.0 + scale) + shift
+        tokens = tokens + gate * self.dropout(self.cross_attend(normed, *memory, mask))
+        shift, scale, gate = pieces
+        normed = self.norm_feedforward(tokens) * (1.0 + scale) + shift
+        return tokens + gate * self.dropout(self.feedforward(normed))
+
+
+class Head(nnx.Module):
+    """Conditioned MLP from tokens to outputs; the last layer starts at zero."""
+
+    def __init__(self, config: ModelConfig, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+        width = config.width
+        self.norms = nnx.List(
+            [
+                nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
+                for _ in range(config.head_layers)
+            ]
+        )
+        self.modulations = nnx.List(
+            [Modulation(width, width, 3, dtype=dtype, rngs=rngs) for _ in range(config.head_layers)]
+        )
+        self.layers = nnx.List([nnx.Linear(width, width, dtype=dtype, rngs=rngs) for _ in range(config.head_layers)])
+        zeros = nnx.initializers.zeros_init()
+        self.out = nnx.Linear(width, outputs, kernel_init=zeros, dtype=dtype, rngs=rngs)
+
+    def __call__(self, tokens: Array, condition: Array) -> Array:
+        for norm, modulation, layer in zip(self.norms, self.modulations, self.layers, strict=True):
+            shift, scale, gate = modulation(condition)
+            tokens = tokens + (1.0 + gate) * nnx.relu(layer(norm(tokens) * (1.0 + scale) + shift))
+        return self.out(tokens)

@@ -1,0 +1,21 @@
+"""Training: exact-start targets, the loop, checkpoints."""
+
+from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
+from icl_bayes.training.config import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
+from icl_bayes.training.fit import fit
+from icl_bayes.training.network import Network, build_network
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "FlowConfig",
+    "Network",
+    "NetworkConfig",
+    "TargetsConfig",
+    "TaskConfig",
+    "TrainingConfig",
+    "build_network",
+    "fit",
+    "load_checkpoint",
+    "save_checkpoint",
+]

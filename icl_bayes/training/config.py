@@ -1,0 +1,166 @@
+"""Settings of a training run, as plain data (Hydra composes them in ``icl_bayes.config``)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from icl_bayes.flow import LOSSES, PATHS, Solver
+from icl_bayes.nets import ModelConfig
+from icl_bayes.tasks import Task, make_task
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """Which task, and how it is simulated.
+
+    Attributes:
+        family, scenario: e.g. ``glm`` and 5.
+        num_columns: number of covariates.
+        covariates: covariate prior in simulation.
+        hyperprior: ``fixed`` (the paper's constants) or ``varied``.
+    """
+
+    family: str = "glm"
+    scenario: int = 1
+    num_columns: int = 5
+    covariates: str = "mixture"
+    hyperprior: str = "fixed"
+
+    @property
+    def name(self) -> str:
+        return f"{self.family}/{self.scenario}"
+
+    def build(self) -> Task:
+        return make_task(
+            self.name, num_columns=self.num_columns, covariates=self.covariates, hyperprior=self.hyperprior
+        )
+
+
+@dataclass(frozen=True)
+class FlowConfig:
+    """Path, loss, and the solver used at inference unless the caller asks for another."""
+
+    path: str = "cosine"
+    loss: str = "target_score"
+    solver: str = "midpoint"
+    solver_steps: int = 2
+
+    def __post_init__(self) -> None:
+        if self.path not in PATHS:
+            raise ValueError(f"flow.path must be one of {sorted(PATHS)}; received {self.path!r}.")
+        if self.loss not in LOSSES:
+            raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
+
+    def make_solver(self) -> Solver:
+        return Solver(self.solver, self.solver_steps)
+
+
+@dataclass(frozen=True)
+class TargetsConfig:
+    """Exact-start targets.
+
+    Attributes:
+        num_draws: posterior draws per data set, R. The first is the simulated theta itself.
+        num_moves: HMC moves between consecutive draws; 0 gives the paper's plain joint draw,
+            and then ``num_draws`` must be 1.
+        num_leapfrogs: leapfrog steps per move.
+        step_size: in whitened coordinates; jittered by up to 20 %.
+        newton_steps: damped Fisher-scoring steps for base and metric.
+    """
+
+    num_draws: int = 16
+    num_moves: int = 1
+    num_leapfrogs: int = 4
+    step_size: float = 0.4
+    newton_steps: int = 12
+
+    def __post_init__(self) -> None:
+        if self.num_draws < 1 or self.num_moves < 0:
+            raise ValueError("targets.num_draws must be at least 1 and targets.num_moves at least 0.")
+        if self.num_moves == 0 and self.num_draws > 1:
+            raise ValueError(
+                f"targets.num_moves=0 would repeat one draw {self.num_draws} times; set targets.num_draws=1."
+            )
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """Optimization and bookkeeping.
+
+    Attributes:
+        num_steps: gradient steps of the whole schedule.
+        batch_size: data sets per step at up to ``row_buckets[0]`` rows; larger buckets hold
+            proportionally fewer, so that every step costs about the same.
+        row_buckets: padded lengths; a step uses one of them.
+        bucket_weights: probabilities of the buckets.
+        min_rows: smallest number of rows; n is log-uniform from there to the bucket's length.
+        fixed_rows: if positive, every data set has exactly this many rows (the paper: 50).
+        learning_rate, warmup_fraction, initial_divisor, final_divisor: one-cycle cosine.
+        l2: added to gradients before Adam, as in the paper.
+        clip_norm: global gradient norm.
+        ema_decay: of the weights that are evaluated and shipped.
+        steps_per_call: gradient steps inside one compiled call; checkpoints fall between calls.
+        checkpoint_minutes, evaluate_steps: period of checkpoints and of held-out C2ST.
+        num_held_out: validation data sets (seeds below 10,000).
+        seed: batches are a pure function of ``(seed, step)``.
+    """
+
+    num_steps: int = 4000
+    batch_size: int = 64
+    row_buckets: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
+    bucket_weights: list[float] = field(default_factory=lambda: [0.7, 0.14, 0.1, 0.06])
+    min_rows: int = 10
+    fixed_rows: int = 0
+    learning_rate: float = 1e-3
+    warmup_fraction: float = 0.1
+    initial_divisor: float = 25.0
+    final_divisor: float = 1e4
+    l2: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.995
+    steps_per_call: int = 20
+    checkpoint_minutes: float = 2.0
+    evaluate_steps: int = 1000
+    num_held_out: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if len(self.row_buckets) != len(self.bucket_weights) or not self.row_buckets:
+            raise ValueError("training.row_buckets and training.bucket_weights must have the same, positive length.")
+        if self.num_steps % self.steps_per_call:
+            raise ValueError(
+                f"training.num_steps ({self.num_steps}) must be a multiple of training.steps_per_call "
+                f"({self.steps_per_call}), so that a resumed run repeats itself."
+            )
+
+    @property
+    def max_rows(self) -> int:
+        """Largest number of rows seen in training."""
+        return self.fixed_rows or max(self.row_buckets)
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """Everything that defines a network and how it was trained; stored in its checkpoint."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    targets: TargetsConfig = field(default_factory=TargetsConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        if self.flow.loss == "target_score" and (
+            self.model.base != "laplace" or self.model.parametrization != "residual"
+        ):
+            raise ValueError("flow.loss=target_score needs model.base=laplace and model.parametrization=residual.")
+        if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
+            raise ValueError("model.inputs=theta_and_score needs model.base=laplace or standard.")
+
+
+def from_dict(data: dict[str, Any]) -> NetworkConfig:
+    """Inverse of ``dataclasses.asdict`` for a stored configuration; unknown keys are an error."""
+    parts = {"task": TaskConfig, "model": ModelConfig, "flow": FlowConfig, "targets": TargetsConfig}
+    parts["training"] = TrainingConfig
+    return NetworkConfig(**{name: kind(**data[name]) for name, kind in parts.items()})

@@ -1,0 +1,154 @@
+"""A network bound to its task: how losses and draws follow from weights and a data set.
+
+Shared by training (loss, held-out checks) and inference, so that both see one model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from icl_bayes.baselines.laplace import laplace_of
+from icl_bayes.flow import Affine, Example, Path, Solver, identity_affine, make_loss, make_path, solve, stratified_times
+from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
+from icl_bayes.tasks import Task
+from icl_bayes.training.config import NetworkConfig
+from icl_bayes.training.targets import Targets
+from icl_bayes.types import Array, Dataset
+
+Params = Any
+
+
+class ThetaDraws(NamedTuple):
+    """Draws of one data set.
+
+    Attributes:
+        theta: ``(num_draws, dim)`` unconstrained.
+        is_finite: ``()`` whether base and every draw are finite.
+        decrement: ``()`` nats left to the mode (Laplace base; zero otherwise).
+    """
+
+    theta: Array
+    is_finite: Array
+    decrement: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """Architecture, task and path of a network, without its weights."""
+
+    config: NetworkConfig
+    task: Task
+    path: Path
+    graph: Any
+
+    def init(self, seed: int) -> Params:
+        """Fresh weights."""
+        return nnx.state(build_model(self.config, self.task, seed), nnx.Param)
+
+    def model(self, params: Params, dropout_key: Array | None = None) -> InContextFlow:
+        """The nnx module with the given weights; dropout is active only with a key."""
+        rest = jax.tree.map(lambda leaf: leaf, self.graph[1])
+        model = nnx.merge(self.graph[0], params, rest)
+        if dropout_key is None or self.config.model.dropout == 0.0:
+            model.eval()
+            return model
+        model.train()
+        nnx.reseed(model, dropout=dropout_key)
+        return model
+
+    @property
+    def needs_log_joint(self) -> bool:
+        """Whether inference evaluates the likelihood (Laplace base or score inputs)."""
+        return self.config.model.base == "laplace" or self.config.model.inputs == "theta_and_score"
+
+    def base(self, dataset: Dataset, memory: Memory) -> tuple[Affine, Array, Array]:
+        """The base of one data set, whether it is finite, and the Newton decrement."""
+        kind = self.config.model.base
+        if kind == "laplace":
+            affine, info = laplace_of(self.task, dataset, self.config.targets.newton_steps)
+            return affine, info.is_finite, info.decrement
+        zero = jnp.zeros(())
+        if kind == "gaussian":
+            affine = triangular_affine(memory.shift, memory.scale)
+            return affine, jnp.all(jnp.isfinite(memory.scale)), zero
+        return identity_affine(self.task.dim), jnp.asarray(True), zero
+
+    def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
+        if self.config.model.inputs != "theta_and_score":
+            return None
+        return lambda theta: self.task.log_joint(theta, dataset)
+
+    def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
+        """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
+        model = self.model(params)
+        memory = model.encode(*self.task.features(dataset))
+        affine, is_finite, decrement = self.base(dataset, memory)
+        velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
+        solution = solve(jax.vmap(velocity, (None, 0)), noise, solver, final_time=self.path.final_time)
+        return ThetaDraws(affine.forward(solution.x), is_finite & solution.is_finite, decrement)
+
+    def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
+        """Mean loss over the draws of one data set, ``()``."""
+        time_key, noise_key, dropout_key = jax.random.split(rng_key, 3)
+        model = self.model(params, dropout_key)
+        memory = model.encode(*targets.features)
+        num_draws, dim = targets.theta.shape
+        config = self.config
+        extra = jnp.zeros(())
+        if config.model.base == "gaussian":
+            affine = triangular_affine(memory.shift, memory.scale)
+            standardized = jax.vmap(affine.backward)(targets.theta)
+            # The head is fitted by maximum likelihood; the flow then sees fixed coordinates.
+            extra = 0.5 * jnp.mean(standardized**2) + affine.log_det / dim
+            affine = jax.lax.stop_gradient(affine)
+        else:
+            affine = targets.laplace if config.model.base == "laplace" else identity_affine(dim)
+        x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
+        dataset = targets.dataset
+        scores = jnp.zeros_like(x1)
+        if config.flow.loss == "target_score":
+            scores = jax.vmap(lambda u: residual_score(lambda v: self.task.log_joint(v, dataset), affine, u))(x1)
+        velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
+        examples = Example(
+            stratified_times(time_key, num_draws, self.path.final_time),
+            jax.random.normal(noise_key, (num_draws, dim)),
+            x1,
+            jax.lax.stop_gradient(scores),
+        )
+        loss_fn = make_loss(config.flow.loss)
+        losses = jax.vmap(lambda example: loss_fn(self.path, velocity, example))(examples)
+        return jnp.mean(losses) + extra
+
+
+def triangular_affine(shift: Array, scale: Array) -> Affine:
+    """Affine map with a lower triangular scale ``(dim, dim)``, its inverse computed once."""
+    inverse = jax.scipy.linalg.solve_triangular(scale, jnp.eye(scale.shape[0]), lower=True)
+    return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
+
+
+def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:
+    """A freshly initialized nnx module for a configuration."""
+    features = jax.eval_shape(task.features, task.example)
+    shape = ModelShape(task.dim, features.rows.shape[-1], features.context.shape[-1])
+    return InContextFlow(config.model, shape, rngs=nnx.Rngs(params=seed, dropout=seed + 1))
+
+
+def build_network(config: NetworkConfig) -> Network:
+    """Task, path and architecture of a configuration."""
+    task = config.task.build()
+    graph, _, rest = nnx.split(build_model(config, task, 0), nnx.Param, ...)
+    return Network(config, task, make_path(config.flow.path), (graph, rest))
+
+
+def batch_loss(network: Network, params: Params, rng_key: Array, targets: Targets) -> Array:
+    """Weighted mean loss over a batch of data sets, ``()``."""
+    keys = jax.random.split(rng_key, targets.weight.shape[0])
+    losses = jax.vmap(lambda key, one: network.loss(params, key, one))(keys, targets)
+    losses = jnp.where(targets.weight > 0, losses, 0.0)
+    return jnp.sum(losses) / jnp.maximum(jnp.sum(targets.weight), 1.0)

@@ -1,0 +1,130 @@
+"""One gradient step as a pure function, and several of them inside one compiled call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from icl_bayes.training.config import TrainingConfig
+from icl_bayes.training.network import Network, batch_loss
+from icl_bayes.training.targets import Targets, make_targets
+from icl_bayes.types import Array
+
+
+class TrainState(NamedTuple):
+    """Everything that a resumed run needs, besides its configuration."""
+
+    step: Array
+    params: Any
+    ema: Any
+    opt_state: Any
+
+
+class StepInfo(NamedTuple):
+    """Per-step diagnostics, each ``()`` (``(steps,)`` after a chunk)."""
+
+    loss: Array
+    gradient_norm: Array
+    acceptance: Array
+    kept: Array
+
+
+def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
+    """Adam with L2, clipping and a one-cycle cosine schedule that completes."""
+    schedule = optax.cosine_onecycle_schedule(
+        config.num_steps,
+        config.learning_rate,
+        config.warmup_fraction,
+        config.initial_divisor,
+        config.final_divisor,
+    )
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm), optax.add_decayed_weights(config.l2), optax.adam(schedule)
+    )
+
+
+def init_state(network: Network, config: TrainingConfig) -> TrainState:
+    """Fresh weights, their average, and optimizer state."""
+    params = network.init(config.seed)
+    average = jax.tree.map(jnp.copy, params)  # its own buffers: the step donates both
+    return TrainState(jnp.zeros((), jnp.int32), params, average, make_optimizer(config).init(params))
+
+
+def data_mesh() -> Mesh:
+    """All devices of all hosts on one axis, over which the batch is split."""
+    return Mesh(np.asarray(jax.devices()), ("data",))
+
+
+def bucket_of(config: TrainingConfig, chunk: int) -> int:
+    """Padded number of rows of a chunk of steps: a pure function of ``(seed, chunk)``."""
+    if config.fixed_rows:
+        return config.fixed_rows
+    generator = np.random.default_rng([config.seed, chunk])
+    weights = np.asarray(config.bucket_weights, float)
+    return int(generator.choice(np.asarray(config.row_buckets), p=weights / weights.sum()))
+
+
+def batch_size_of(config: TrainingConfig, padded_rows: int, num_devices: int) -> int:
+    """Data sets per step, so that rows per step stay about constant; a multiple of the devices."""
+    smallest = config.fixed_rows or min(config.row_buckets)
+    size = max(8, config.batch_size * smallest // padded_rows)
+    return -(-size // num_devices) * num_devices
+
+
+def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Callable[[Array, int, int], Targets]:
+    """``(rng_key, padded_rows, batch_size) -> Targets`` of a whole batch, split over devices."""
+    needs_laplace = network.config.model.base == "laplace"
+    targets_fn = make_targets(network.task, network.config.targets, needs_laplace=needs_laplace)
+    sharding = NamedSharding(mesh, PartitionSpec("data"))
+
+    def one(rng_key: Array, padded_rows: int) -> Targets:
+        rows_key, targets_key = jax.random.split(rng_key)
+        if config.fixed_rows:
+            num_rows = jnp.asarray(config.fixed_rows)
+        else:
+            low, high = np.log(config.min_rows), np.log(padded_rows + 1)
+            num_rows = jnp.exp(jax.random.uniform(rows_key, minval=low, maxval=high)).astype(jnp.int32)
+            num_rows = jnp.clip(num_rows, config.min_rows, padded_rows)
+        return targets_fn(targets_key, num_rows, padded_rows)
+
+    def batch(rng_key: Array, padded_rows: int, batch_size: int) -> Targets:
+        keys = jax.lax.with_sharding_constraint(jax.random.split(rng_key, batch_size), sharding)
+        return jax.vmap(lambda key: one(key, padded_rows))(keys)
+
+    return batch
+
+
+def make_train_chunk(
+    network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int
+) -> Callable[[TrainState], tuple[TrainState, StepInfo]]:
+    """``state -> (state, info)`` over ``steps_per_call`` steps, compiled as one program."""
+    optimizer = make_optimizer(config)
+    batch_fn = make_batch_fn(network, config, mesh)
+    batch_size = batch_size_of(config, padded_rows, mesh.devices.size)
+
+    def train_step(state: TrainState, _: None) -> tuple[TrainState, StepInfo]:
+        data_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
+        targets = batch_fn(data_key, padded_rows, batch_size)
+        loss, gradient = jax.value_and_grad(lambda params: batch_loss(network, params, loss_key, targets))(state.params)
+        norm = optax.global_norm(gradient)
+        # One bad batch must not destroy a long run: a step without a finite gradient is skipped.
+        usable = jnp.isfinite(norm)
+        gradient = jax.tree.map(lambda g: jnp.where(usable, g, 0.0), gradient)
+        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        ema = jax.tree.map(lambda average, new: decay * average + (1.0 - decay) * new, state.ema, params)
+        info = StepInfo(loss, norm, jnp.mean(targets.acceptance), jnp.mean(targets.weight))
+        return TrainState(state.step + 1, params, ema, opt_state), info
+
+    def chunk(state: TrainState) -> tuple[TrainState, StepInfo]:
+        return jax.lax.scan(train_step, state, None, length=config.steps_per_call)
+
+    replicated = NamedSharding(mesh, PartitionSpec())
+    return jax.jit(chunk, in_shardings=replicated, out_shardings=replicated, donate_argnums=0)
