@@ -34,14 +34,14 @@ class ModelConfig:
         compute_dtype: ``float32`` or ``bfloat16`` inside layers; parameters stay float32.
     """
 
-    encoder: str = "transformer"
-    width: int = 64
+    encoder: str = "inducing"
+    width: int = 48
     heads: int = 4
-    feedforward: int = 128
-    encoder_layers: int = 2
+    feedforward: int = 96
+    encoder_layers: int = 1
     decoder_blocks: int = 2
     head_layers: int = 1
-    inducing_points: int = 16
+    inducing_points: int = 8
     mlp_rows: int = 50
     base: str = "laplace"
     inputs: str = "theta_and_score"

@@ -37,8 +37,13 @@ class Memory(NamedTuple):
 
 
 def squash(residual_score: Array) -> Array:
-    """Bounded residual score, of the same shape."""
-    return residual_score / jnp.sqrt(1.0 + (residual_score / SCORE_SQUASH) ** 2)
+    """Bounded residual score, of the same shape.
+
+    Where the log joint overflows there is no direction to report: zero, by definition of the input.
+    """
+    bounded = jnp.clip(residual_score, -1e6, 1e6)
+    bounded = jnp.where(jnp.isfinite(residual_score), bounded, 0.0)
+    return bounded / jnp.sqrt(1.0 + (bounded / SCORE_SQUASH) ** 2)
 
 
 class InContextFlow(nnx.Module):

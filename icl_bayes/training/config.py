@@ -108,11 +108,11 @@ class TrainingConfig:
 
     num_steps: int = 4000
     batch_size: int = 64
-    row_buckets: list[int] = field(default_factory=lambda: [64, 128, 256, 512])
-    bucket_weights: list[float] = field(default_factory=lambda: [0.7, 0.14, 0.1, 0.06])
+    row_buckets: list[int] = field(default_factory=lambda: [64, 512])
+    bucket_weights: list[float] = field(default_factory=lambda: [0.85, 0.15])
     min_rows: int = 10
     fixed_rows: int = 0
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     warmup_fraction: float = 0.1
     initial_divisor: float = 25.0
     final_divisor: float = 1e4

@@ -22,6 +22,10 @@ from icl_bayes.training.config import TargetsConfig
 from icl_bayes.types import Array, Dataset
 
 
+MAX_DECREMENT = 0.1
+"""Nats left to the mode beyond which a simulated data set is not used for training."""
+
+
 class Targets(NamedTuple):
     """One simulated data set with draws from its posterior.
 
@@ -108,7 +112,8 @@ def make_targets(task: Task, config: TargetsConfig, *, needs_laplace: bool) -> C
 
         if uses_laplace:
             affine, info = laplace_of(task, dataset, config.newton_steps)
-            accepted = accepted & info.is_finite
+            # Also a rule on the data alone: without its mode found, a data set has no usable base.
+            accepted = accepted & info.is_finite & (info.decrement < MAX_DECREMENT)
         else:
             eye = jnp.eye(task.dim)
             affine = Affine(jnp.zeros(task.dim), eye, eye, jnp.zeros(()))
