@@ -68,6 +68,11 @@ class Path:
         alpha, sigma, _, _ = self.coefficients(t)
         return alpha * x / (alpha**2 + sigma**2)
 
+    def spread(self, t: Array) -> Array:
+        """Standard deviation of ``x_1 | x_t`` if the target were N(0, I)."""
+        alpha, sigma, _, _ = self.coefficients(t)
+        return sigma / jnp.sqrt(alpha**2 + sigma**2)
+
 
 def _linear(minimal_sigma: float) -> Callable[[Array], Coefficients]:
     def coefficients(t: Array) -> Coefficients:

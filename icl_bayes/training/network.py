@@ -75,7 +75,7 @@ class Network:
             return affine, info.is_finite, info.decrement
         zero = jnp.zeros(())
         if kind == "gaussian":
-            affine = triangular_affine(memory.shift, memory.scale)
+            affine = factor_affine(memory.shift, memory.scale)
             return affine, jnp.all(jnp.isfinite(memory.scale)), zero
         return identity_affine(self.task.dim), jnp.asarray(True), zero
 
@@ -102,7 +102,7 @@ class Network:
         config = self.config
         extra = jnp.zeros(())
         if config.model.base == "gaussian":
-            affine = triangular_affine(memory.shift, memory.scale)
+            affine = factor_affine(memory.shift, memory.scale)
             standardized = jax.vmap(affine.backward)(targets.theta)
             # The head is fitted by maximum likelihood; the flow then sees fixed coordinates.
             extra = 0.5 * jnp.mean(standardized**2) + affine.log_det / dim
@@ -126,9 +126,9 @@ class Network:
         return jnp.mean(losses) + extra
 
 
-def triangular_affine(shift: Array, scale: Array) -> Affine:
-    """Affine map with a lower triangular scale ``(dim, dim)``, its inverse computed once."""
-    inverse = jax.scipy.linalg.solve_triangular(scale, jnp.eye(scale.shape[0]), lower=True)
+def factor_affine(shift: Array, scale: Array) -> Affine:
+    """Affine map with an upper triangular scale ``(dim, dim)``, its inverse computed once."""
+    inverse = jax.scipy.linalg.solve_triangular(scale, jnp.eye(scale.shape[0]), lower=False)
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
 
 

@@ -21,7 +21,6 @@ from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
 from icl_bayes.types import Array, Dataset
 
-
 MAX_DECREMENT = 0.1
 """Nats left to the mode beyond which a simulated data set is not used for training."""
 

@@ -1,0 +1,57 @@
+"""Cost of simulating data sets with their exact-start targets, against the gradient step they feed.
+
+    python benchmarks/simulation_cost.py [--scenarios 1 2 3 4 5 6 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import jax
+from timing import median_seconds, print_table, write_table
+
+from icl_bayes.training import NetworkConfig, TaskConfig, build_network
+from icl_bayes.training.network import batch_loss
+from icl_bayes.training.step import batch_size_of, data_mesh, make_batch_fn
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenarios", type=int, nargs="+", default=[1, 5, 7])
+    parser.add_argument("--repeats", type=int, default=15)
+    options = parser.parse_args()
+    rows = []
+    for scenario in options.scenarios:
+        config = NetworkConfig(task=TaskConfig(scenario=scenario, hyperprior="varied"))
+        network, mesh = build_network(config), data_mesh()
+        params = network.init(0)
+        for padded_rows in config.training.row_buckets:
+            size = batch_size_of(config.training, padded_rows, mesh.devices.size)
+            batch_fn = make_batch_fn(network, config.training, mesh)
+            simulate = jax.jit(lambda key, n=padded_rows, b=size, fn=batch_fn: fn(key, n, b))
+            gradient = jax.jit(
+                jax.grad(lambda params, key, targets, net=network: batch_loss(net, params, key, targets))
+            )
+            targets = simulate(jax.random.key(0))
+            jax.block_until_ready(gradient(params, jax.random.key(1), targets))
+            batch_seconds = median_seconds(lambda i, fn=simulate: fn(jax.random.key(i)), options.repeats)
+            step_seconds = median_seconds(
+                lambda i, fn=gradient, data=targets: fn(params, jax.random.key(i), data), options.repeats
+            )
+            rows.append(
+                {
+                    "scenario": f"glm/{scenario}",
+                    "padded_rows": padded_rows,
+                    "datasets": size,
+                    "draws": size * config.targets.num_draws,
+                    "simulate_ms": round(1e3 * batch_seconds, 2),
+                    "gradient_ms": round(1e3 * step_seconds, 2),
+                    "ratio": round(step_seconds / batch_seconds, 2),
+                }
+            )
+    print_table(rows)
+    print(write_table("simulation_cost", rows))
+
+
+if __name__ == "__main__":
+    main()
