@@ -130,17 +130,19 @@ class Task:
     def sites(self) -> dict[str, _Site]:
         """Blocks of ``theta`` in the program's order (targets lead when the program says so)."""
 
-        def shapes() -> dict[str, tuple[tuple[int, ...], str]]:
+        found: dict[str, tuple[tuple[int, ...], str]] = {}
+
+        def trace_shapes() -> tuple[()]:
             trace = handlers.trace(handlers.seed(self.model, jax.random.key(0))).get_trace(self.example)
-            found = {}
             for name, message in trace.items():
                 if message["type"] == "sample" and not message["is_observed"] and name not in self.responses:
                     coordinate, fn = resolve(message["fn"], self.overrides.get(name))
                     found[name] = (coordinate.shape(fn), coordinate.name)
-            return found
+            return ()
 
+        jax.eval_shape(trace_shapes)  # shapes alone: running the program would compile each of its operations
         blocks, start = {}, 0
-        for name, (shape, coordinate) in shapes().items():
+        for name, (shape, coordinate) in found.items():
             size = int(np.prod(shape, dtype=int))
             blocks[name] = _Site(start, size, tuple(shape), coordinate)
             start += size
@@ -326,7 +328,7 @@ class Task:
         """Padded and unpadded log joints must agree, or padding would falsify posteriors."""
         theta = 0.3 * jax.random.normal(jax.random.key(1), (3, self.dim))
         padded = self.example.pad_rows(self.example.padded_rows + 3)
-        log_joint = jax.vmap(self.log_joint, in_axes=(0, None))
+        log_joint = jax.jit(jax.vmap(self.log_joint, in_axes=(0, None)))
         plain, with_padding = np.asarray(log_joint(theta, self.example)), np.asarray(log_joint(theta, padded))
         if not np.allclose(plain, with_padding, rtol=1e-4, atol=1e-3):
             raise ValueError(
