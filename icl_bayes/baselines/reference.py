@@ -1,0 +1,202 @@
+"""Reference draws: what every method is scored against, with the checks they had to pass.
+
+Where the posterior can be sampled exactly, it is. Elsewhere four long NUTS chains run in the
+whitened coordinates of the best of many modes, start in modes as far apart as there are any
+with a say, and are thinned until draws are near-independent. Checks that can fail: R-hat,
+divergences, efficiency after thinning, and the agreement of two independent halves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_bayes.baselines.common import check_num_draws, constrain_draws, prepared, verdict
+from icl_bayes.baselines.diagnostics import (
+    ChainLimits,
+    chain_health,
+    halves_disagreement,
+    judge_chains,
+    thinned_efficiency,
+)
+from icl_bayes.baselines.exact import ExactSampler, supports_exact
+from icl_bayes.baselines.nuts import NutsChains, run_nuts
+from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.flow.bases import Affine, affine_from_curvature, find_mode
+from icl_bayes.tasks import Task
+from icl_bayes.types import Array, Dataset, SampleResult
+
+_LIMITS = ChainLimits(r_hat=1.01, ess=1000.0, divergences=1e-3)
+_NUM_CHAINS = 4
+_NUM_WARMUP = 1000
+_TARGET_ACCEPT = 0.9
+_THINNINGS = (8, 40)
+_MIN_EFFICIENCY = 0.9
+_MAX_DISAGREEMENT = 4.5  # of a dozen z-scores: by chance, one data set in ten thousand
+_NUM_MODE_STARTS = 24
+_NEAR = 0.3  # prior standard deviations
+_MODE_STEPS = 40
+_EVIDENCE_GAP = 10.0  # nats: a basin with less than exp(-10) of the best one's mass has no say
+
+
+class Modes(NamedTuple):
+    """What the search from many starts found.
+
+    Attributes:
+        best: whitening at the mode with the largest Laplace evidence.
+        starts: ``(num_chains, dim)``, modes with a say, chosen far apart.
+        spread: ``()``, largest distance of a mode with a say from the best one, in its
+            standard deviations.
+    """
+
+    best: Affine
+    starts: Array
+    spread: Array
+
+
+def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array) -> Modes:
+    """Modes reached from the task's starting point, around it, and from prior draws; traceable."""
+
+    def log_joint(theta: Array) -> Array:
+        return task.log_joint(theta, dataset)
+
+    def ascend(start: Array) -> tuple[Affine, Array]:
+        mode, info = find_mode(log_joint, lambda theta: task.curvature(theta, dataset), start, num_steps=_MODE_STEPS)
+        curvature = -jax.hessian(log_joint)(mode)
+        usable = info.is_finite & jnp.all(jnp.isfinite(curvature))
+        affine = affine_from_curvature(mode, jnp.where(usable, curvature, jnp.eye(task.dim)))
+        return affine, jnp.where(usable, log_joint(mode) + affine.log_det, -jnp.inf)
+
+    noise = jax.random.normal(rng_key, (_NUM_MODE_STARTS, task.dim))
+    start = task.starting_point(dataset)
+    near = start + _NEAR * noise[: _NUM_MODE_STARTS // 2]
+    affines, evidence = jax.vmap(ascend)(jnp.concatenate([start[None], extra_starts, near, noise[len(near) :]]))
+    best: Affine = jax.tree.map(lambda leaf: leaf[jnp.argmax(evidence)], affines)
+    has_say = evidence > jnp.max(evidence) - _EVIDENCE_GAP
+
+    def distance(center: Array) -> Array:
+        whitened = best.backward(affines.shift) - best.backward(center)
+        return jnp.where(has_say, jnp.linalg.norm(whitened, axis=1), -1.0)
+
+    centers, nearest = [best.shift], distance(best.shift)
+    spread = jnp.max(nearest)
+    for _ in range(_NUM_CHAINS - 1):  # greedily the farthest from all chosen so far
+        centers.append(affines.shift[jnp.argmax(nearest)])
+        nearest = jnp.minimum(nearest, distance(centers[-1]))
+    return Modes(best, jnp.stack(centers), spread)
+
+
+@dataclass(frozen=True)
+class ReferenceSampler:
+    """Reference draws of any task; exact where possible.
+
+    Attributes:
+        task: the model.
+        thinnings: tried in turn until draws are near-independent.
+    """
+
+    task: Task
+    thinnings: tuple[int, ...] = _THINNINGS
+    name: str = "reference"
+    programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
+
+    def sample(
+        self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: Array | None = None
+    ) -> SampleResult:
+        """Near-independent draws in random order, status ``failed`` unless every check passed.
+
+        Args:
+            extra_starts: ``(k, dim)``, further points where the search for modes begins, such as
+                the generating ``theta`` of simulated data. They compete with all others.
+
+        ``health`` of an exact reference is the exact sampler's. Otherwise it holds ``r_hat``,
+        ``ess`` (before thinning), ``divergences``, ``efficiency`` (effective draws per draw
+        kept), ``disagreement`` (largest z-score between halves) and ``mode_spread``.
+        """
+        check_num_draws(num_draws)
+        if supports_exact(self.task):
+            return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
+        dataset = prepared(self.task, dataset)
+        extra_starts = np.zeros((0, self.task.dim)) if extra_starts is None else extra_starts
+        seconds_compile = seconds_run = 0.0
+        for thinning in self.thinnings:
+            per_chain = -(-num_draws // _NUM_CHAINS) * thinning
+            call = self.programs.run(per_chain, self._chains_fn(per_chain), rng_key, dataset, extra_starts)
+            seconds_compile, seconds_run = seconds_compile + call.seconds_compile, seconds_run + call.seconds_run
+            chains, sites, spread = call.outputs
+            compared = self._by_chain(self.task.compared_matrix(sites))
+            efficiency = thinned_efficiency(compared, thinning)
+            if efficiency >= _MIN_EFFICIENCY:
+                break
+        health = chain_health(np.concatenate([chains.thetas, compared], axis=-1), chains.diverging)
+        health |= {
+            "efficiency": efficiency,
+            "disagreement": halves_disagreement(compared),
+            "mode_spread": float(spread),
+        }
+        failures, warnings = judge_chains(health, _LIMITS)
+        if not efficiency >= _MIN_EFFICIENCY:
+            failures.append(f"draws are not near-independent: efficiency {efficiency:.2f} (limit {_MIN_EFFICIENCY})")
+        if not health["disagreement"] <= _MAX_DISAGREEMENT:
+            failures.append(
+                f"independent halves disagree: z-score {health['disagreement']:.1f} (limit {_MAX_DISAGREEMENT})"
+            )
+        status, message = verdict([*failures, *warnings], [])  # a reference has no half-measures
+        generator = np.random.default_rng(np.ravel(jax.random.key_data(rng_key)))
+        order = generator.permutation(_NUM_CHAINS * (per_chain // thinning))[:num_draws]
+        kept = {name: self._thin(values, thinning)[order] for name, values in sites.items()}
+        return SampleResult(kept, seconds_compile, seconds_run, status, message, health)
+
+    def _chains_fn(self, per_chain: int) -> Any:
+        def draw(rng_key: Array, dataset: Dataset, extra_starts: Array) -> tuple[NutsChains, dict[str, Array], Array]:
+            mode_key, start_key, chain_key = jax.random.split(rng_key, 3)
+            modes = find_modes(mode_key, self.task, dataset, extra_starts)
+
+            def whitened_log_density(u: Array) -> Array:
+                return self.task.log_joint(modes.best.forward(u), dataset)
+
+            at_modes = modes.best.backward(modes.starts)
+            scattered = at_modes + jax.random.normal(start_key, at_modes.shape)
+            usable = jnp.isfinite(jax.vmap(whitened_log_density)(scattered))
+            chains = run_nuts(
+                chain_key,
+                whitened_log_density,
+                self.task.dim,
+                per_chain,
+                num_warmup=_NUM_WARMUP,
+                num_chains=_NUM_CHAINS,
+                starts=jnp.where(usable[:, None], scattered, at_modes),
+                target_accept_prob=_TARGET_ACCEPT,
+            )
+            chains = chains._replace(thetas=modes.best.forward(chains.thetas))
+            sites = constrain_draws(self.task, chains.thetas.reshape(-1, self.task.dim), dataset)
+            return chains, sites, modes.spread
+
+        return draw
+
+    def _by_chain(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(_NUM_CHAINS, -1, *values.shape[1:])
+
+    def _thin(self, values: np.ndarray, thinning: int) -> np.ndarray:
+        kept = self._by_chain(values)[:, thinning - 1 :: thinning]
+        return kept.reshape(-1, *values.shape[1:])
+
+
+@lru_cache(maxsize=8)
+def _sampler(task: Task) -> ReferenceSampler:
+    return ReferenceSampler(task)
+
+
+def reference_draws(
+    task: Task, dataset: Dataset, rng_key: Array, num_draws: int = 2000, extra_starts: Array | None = None
+) -> SampleResult:
+    """Reference draws for one data set, see :class:`ReferenceSampler`; programs are kept per task.
+
+    A result whose status is ``failed`` is to be listed with its message, not scored.
+    """
+    return _sampler(task).sample(rng_key, dataset, num_draws, extra_starts)

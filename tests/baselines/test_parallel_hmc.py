@@ -1,0 +1,86 @@
+"""Short parallel chains: exactly invariant, and close to the posterior after few moves."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+import pytest
+from blackjax.mcmc.hmc import hmc_proposal
+from helpers import assert_mean_within_mcse
+
+from icl_bayes.baselines import ExactSampler, ParallelHmcSampler, make_baseline
+from icl_bayes.baselines.parallel_hmc import default_step_size
+from icl_bayes.tasks import Task
+from icl_bayes.types import Dataset
+
+
+@pytest.fixture(scope="module")
+def exact_thetas(glm1: Task, glm1_dataset: Dataset) -> np.ndarray:
+    sites = ExactSampler(glm1).sample(jax.random.key(11), glm1_dataset, 20_000).sites
+    sites = {name: values.astype(np.float32) for name, values in sites.items()}
+    return np.asarray(jax.vmap(glm1.unconstrain, in_axes=(0, None))(sites, glm1_dataset))
+
+
+def powers(thetas: np.ndarray) -> np.ndarray:
+    thetas = np.asarray(thetas, np.float64)
+    return np.column_stack([thetas, thetas**2, thetas**3])
+
+
+def moments(glm1: Task, dataset: Dataset, sites: dict[str, np.ndarray]) -> np.ndarray:
+    return powers(jax.vmap(glm1.unconstrain, in_axes=(0, None))(sites, dataset))
+
+
+COARSE = {"num_moves": 3, "step_size": 1.3, "num_steps": 2}
+
+
+def test_exact_draws_stay_exact(glm1: Task, glm1_dataset: Dataset, exact_thetas: np.ndarray) -> None:
+    """Invariance does not depend on a good step size: a coarse one rejects more, and that is all."""
+    moved = ParallelHmcSampler(glm1, **COARSE).refine(jax.random.key(12), glm1_dataset, exact_thetas)
+    assert 0.2 < moved.health["acceptance"] < 0.85
+    # Start and end of a chain are compared pairwise: the mean change has the smaller error.
+    change = moments(glm1, glm1_dataset, moved.sites) - powers(exact_thetas)
+    assert_mean_within_mcse(change, np.zeros(change.shape[1]), label="change by moves")
+
+
+def test_moves_that_always_accept_would_be_noticed(
+    glm1: Task, glm1_dataset: Dataset, exact_thetas: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always(rng_key, delta_energy, state, proposal):
+        del rng_key, state
+        return proposal, (True, jax.numpy.exp(0.0 * delta_energy), None)
+
+    monkeypatch.setitem(hmc_proposal.__kwdefaults__, "sample_proposal", always)
+    moved = ParallelHmcSampler(glm1, **COARSE).refine(jax.random.key(12), glm1_dataset, exact_thetas)
+    assert moved.health["acceptance"] == 1.0
+    change = moments(glm1, glm1_dataset, moved.sites) - powers(exact_thetas)
+    with pytest.raises(AssertionError, match=r"standard errors|not finite"):
+        assert_mean_within_mcse(change, np.zeros(change.shape[1]))
+
+
+def test_no_moves_return_the_starts(linear) -> None:
+    result = make_baseline("parallel_hmc@0", linear.task).sample(jax.random.key(0), linear.dataset, 5000)
+    assert result.health["stuck"] == 0.0
+    assert_mean_within_mcse(result.sites["beta"], linear.mean)
+    modes = make_baseline("parallel_hmc@0:map", linear.task).sample(jax.random.key(0), linear.dataset, 10)
+    np.testing.assert_allclose(modes.sites["beta"], np.tile(linear.mean, (10, 1)), atol=1e-4)
+    prior = make_baseline("parallel_hmc@0", linear.task, start="prior")
+    draws = prior.sample(jax.random.key(0), linear.dataset, 5000).sites["beta"]
+    assert_mean_within_mcse(np.column_stack([draws, draws**2]), [0.0, 0.0, 4.0, 4.0])
+
+
+def test_moves_from_the_mode_reach_the_posterior(linear) -> None:
+    result = make_baseline("parallel_hmc@12", linear.task, start="map").sample(jax.random.key(1), linear.dataset, 5000)
+    centred = result.sites["beta"].astype(np.float64) - linear.mean
+    assert_mean_within_mcse(centred, np.zeros(2))
+    assert_mean_within_mcse(centred[:, :, None] * centred[:, None, :], linear.covariance, label="covariance")
+
+
+def test_rejected_moves_are_reported(linear) -> None:
+    result = make_baseline("parallel_hmc@2", linear.task, step_size=5.0).sample(jax.random.key(1), linear.dataset, 500)
+    assert result.status == "warning"
+    assert "mostly rejected" in result.message
+    assert result.health["stuck"] > 0.5
+
+
+def test_step_size_shrinks_slowly_with_the_dimension() -> None:
+    assert default_step_size(1) > default_step_size(6) > default_step_size(30) > 0.3
