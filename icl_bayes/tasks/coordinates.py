@@ -65,10 +65,10 @@ def _gaussianizing(name: str, forward: Callable[[Any, Array], Array], inverse: C
 
 
 def _laplace_forward(fn: dist.Laplace, u: Array) -> Array:
-    # One branch per side of the median, so that the derivative at u = 0 is the right one
-    # (sign(u) |.| would give zero there, and Newton iterations start at zero).
-    upper = -_LOG_2 - log_ndtr(-jnp.maximum(u, 0.0))
-    lower = _LOG_2 + log_ndtr(jnp.minimum(u, 0.0))
+    # One branch per side of the median, so that the derivative at u = 0 is the right one: Newton
+    # iterations start there, where sign(u) |.| would give zero and a maximum(u, 0) half of it.
+    upper = -_LOG_2 - log_ndtr(-jnp.where(u >= 0, u, 0.0))
+    lower = _LOG_2 + log_ndtr(jnp.where(u >= 0, 0.0, u))
     return fn.loc + fn.scale * jnp.where(u >= 0, upper, lower)
 
 
@@ -103,8 +103,8 @@ def _exponential_inverse(fn: dist.Exponential, value: Array) -> Array:
 
 def _half_normal_forward(fn: dist.HalfNormal, u: Array) -> Array:
     # P(|X| > x) = Phi(-u): read from the survival in the upper half, from the cdf in the lower.
-    upper = _upper_tail_to_normal(log_ndtr(-jnp.maximum(u, 0.0)) - _LOG_2)
-    lower = _SQRT_2 * erfinv(ndtr(jnp.minimum(u, 0.0)))
+    upper = _upper_tail_to_normal(log_ndtr(-jnp.where(u >= 0, u, 0.0)) - _LOG_2)
+    lower = _SQRT_2 * erfinv(ndtr(jnp.where(u >= 0, 0.0, u)))
     return fn.scale * jnp.where(u >= 0, upper, lower)
 
 

@@ -12,11 +12,11 @@ from numpyro.distributions.util import validate_sample
 
 def _log_gamma_constant(a: jax.Array) -> jax.Array:
     """``a log a - a - log Gamma(a)`` without cancellation: Stirling's series for large ``a``."""
-    large = jnp.maximum(a, 10.0)
+    large = jnp.where(a > 10.0, a, 10.0)
     inverse = 1.0 / large
     series = inverse / 12.0 - inverse**3 / 360.0 + inverse**5 / 1260.0
     stirling = 0.5 * (jnp.log(large) - jnp.log(2.0 * jnp.pi)) - series
-    small = jnp.minimum(a, 10.0)
+    small = jnp.where(a > 10.0, 10.0, a)
     direct = small * jnp.log(small) - small - gammaln(small)
     return jnp.where(a > 10.0, stirling, direct)
 
