@@ -9,7 +9,7 @@ from blackjax.mcmc.hmc import hmc_proposal
 from helpers import assert_mean_within_mcse
 
 from icl_bayes.baselines import ExactSampler, ParallelHmcSampler, make_baseline
-from icl_bayes.baselines.parallel_hmc import default_step_size
+from icl_bayes.baselines.parallel_hmc import default_step_size, parallel_moves
 from icl_bayes.tasks import Task
 from icl_bayes.types import Dataset
 
@@ -42,27 +42,34 @@ def test_exact_draws_stay_exact(glm1: Task, glm1_dataset: Dataset, exact_thetas:
     assert_mean_within_mcse(change, np.zeros(change.shape[1]), label="change by moves")
 
 
-def test_moves_that_always_accept_would_be_noticed(
-    glm1: Task, glm1_dataset: Dataset, exact_thetas: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize("accept_all", [False, True], ids=["as it is", "accepting everything"])
+def test_a_wrong_acceptance_rule_would_be_noticed(accept_all: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The logarithm of an exponential variate: skewed, hence sensitive to what is rejected."""
+
     def always(rng_key, delta_energy, state, proposal):
         del rng_key, state
-        return proposal, (True, jax.numpy.exp(0.0 * delta_energy), None)
+        return proposal, (delta_energy == delta_energy, jax.numpy.exp(0.0 * delta_energy), None)
 
-    monkeypatch.setitem(hmc_proposal.__kwdefaults__, "sample_proposal", always)
-    moved = ParallelHmcSampler(glm1, **COARSE).refine(jax.random.key(12), glm1_dataset, exact_thetas)
-    assert moved.health["acceptance"] == 1.0
-    change = moments(glm1, glm1_dataset, moved.sites) - powers(exact_thetas)
-    with pytest.raises(AssertionError, match=r"standard errors|not finite"):
-        assert_mean_within_mcse(change, np.zeros(change.shape[1]))
+    if accept_all:
+        monkeypatch.setitem(hmc_proposal.__kwdefaults__, "sample_proposal", always)
+    starts = np.log(np.random.default_rng(0).exponential(size=(20_000, 2))).astype(np.float32)
+    moved = jax.jit(
+        lambda rng_key, starts: parallel_moves(
+            rng_key, lambda u: (u - jax.numpy.exp(u)).sum(), starts, jitter=0.2, **COARSE
+        )
+    )(jax.random.key(1), starts)
+    change = powers(moved.positions) - powers(starts)
+    if accept_all:
+        with pytest.raises(AssertionError, match=r"standard errors|not finite"):
+            assert_mean_within_mcse(change, np.zeros(6))
+    else:
+        assert_mean_within_mcse(change, np.zeros(6))
 
 
 def test_no_moves_return_the_starts(linear) -> None:
-    result = make_baseline("parallel_hmc@0", linear.task).sample(jax.random.key(0), linear.dataset, 5000)
-    assert result.health["stuck"] == 0.0
-    assert_mean_within_mcse(result.sites["beta"], linear.mean)
     modes = make_baseline("parallel_hmc@0:map", linear.task).sample(jax.random.key(0), linear.dataset, 10)
     np.testing.assert_allclose(modes.sites["beta"], np.tile(linear.mean, (10, 1)), atol=1e-4)
+    assert modes.health["stuck"] == 0.0
     prior = make_baseline("parallel_hmc@0", linear.task, start="prior")
     draws = prior.sample(jax.random.key(0), linear.dataset, 5000).sites["beta"]
     assert_mean_within_mcse(np.column_stack([draws, draws**2]), [0.0, 0.0, 4.0, 4.0])
