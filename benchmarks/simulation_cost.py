@@ -36,7 +36,7 @@ def main() -> None:
             jax.block_until_ready(gradient(params, jax.random.key(1), targets))
             batch_seconds = median_seconds(lambda i, fn=simulate: fn(jax.random.key(i)), options.repeats)
             step_seconds = median_seconds(
-                lambda i, fn=gradient, data=targets: fn(params, jax.random.key(i), data), options.repeats
+                lambda i, fn=gradient, w=params, data=targets: fn(w, jax.random.key(i), data), options.repeats
             )
             rows.append(
                 {

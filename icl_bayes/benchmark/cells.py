@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from icl_bayes.benchmark.cases import Case, Method
-from icl_bayes.provenance import Provenance
 from icl_bayes.benchmark.records import CELL_FIELDS, PROTOCOL, REFERENCE_METHOD, Record
+from icl_bayes.provenance import Provenance
 from icl_bayes.types import SampleResult
 
 FLOOR = Method(None, REFERENCE_METHOD, "floor")

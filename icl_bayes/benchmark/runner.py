@@ -20,11 +20,11 @@ import numpy as np
 
 from icl_bayes.benchmark.cases import Case, Method, Methods, ReferenceProvider, as_method, draw_key
 from icl_bayes.benchmark.cells import FLOOR, UnscorableError, cell_key, compared_draws, make_records, with_duplicates
-from icl_bayes.provenance import collect_provenance
 from icl_bayes.benchmark.records import Record, RecordWriter, latest, read_records
 from icl_bayes.benchmark.scoring import ScorePool
 from icl_bayes.benchmark.stored_draws import ReferenceStore, draws_path, save_result
 from icl_bayes.evaluation.two_sample import METRICS
+from icl_bayes.provenance import collect_provenance
 from icl_bayes.types import SampleResult
 
 if TYPE_CHECKING:

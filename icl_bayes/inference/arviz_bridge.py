@@ -40,5 +40,5 @@ def _attributes(posterior: Posterior) -> dict[str, Any]:
         "inference_library": "icl_bayes",
         "task": posterior.task.name,
         "notes": "; ".join(posterior.notes),
-        **{key: value for key, value in posterior.info.items()},
+        **posterior.info,
     }

@@ -378,7 +378,15 @@ def require_finite(name: str, values: np.ndarray) -> np.ndarray:
             f"{name} has {int(bad.sum())} missing or infinite value(s), first at {where}. "
             "Drop or impute these rows; a posterior is never computed from them."
         )
-    return array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    beyond = ~np.isfinite(single)
+    if beyond.any():
+        raise ValueError(
+            f"{name} has {int(beyond.sum())} value(s) beyond the range of single precision (3e38), first at "
+            f"{np.argwhere(beyond)[:3].tolist()}. Rescale the column, or mark missing values as NaN and drop them."
+        )
+    return single
 
 
 def warn(message: str) -> None:

@@ -25,8 +25,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.scipy.special import erf, gammaln, log_ndtr, ndtr, ndtri
 from jax.lax import erf_inv as erfinv
+from jax.scipy.special import erf, gammaln, log_ndtr, ndtr, ndtri
 from numpyro.distributions.transforms import biject_to
 
 Array = jax.Array

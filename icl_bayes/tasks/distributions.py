@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
@@ -37,7 +39,7 @@ class LogGamma(dist.Distribution):
     catastrophically in float32, and ``Y`` itself underflows; this form does neither.
     """
 
-    arg_constraints = {"concentration": constraints.positive, "log_mean": constraints.real}
+    arg_constraints: ClassVar = {"concentration": constraints.positive, "log_mean": constraints.real}
     support = constraints.real
 
     def __init__(self, concentration, log_mean, *, validate_args=None):

@@ -130,7 +130,7 @@ def make_program(spec: GLMSpec):
         if spec.has_noise:
             noise = dist.InverseGamma(constants["noise_concentration"], constants["noise_rate"])
             sigma2 = numpyro.sample("sigma2", noise)
-        observed = dataset[spec.response_row] if spec.response_row in dataset else None
+        observed = dataset.rows.get(spec.response_row)
         with numpyro.plate("rows", num_rows), handlers.mask(mask=dataset.row_mask):
             numpyro.sample(spec.response_row, response_law(spec, linear, sigma2), obs=observed)
 
@@ -194,12 +194,12 @@ def make_validator(spec: GLMSpec, num_columns: int):
                 f"x must have shape (n, {num_columns}), as this model has {num_columns} coefficients; received "
                 f"{x.shape}. Choose {num_columns} columns, or a network trained for {x.shape[-1]}."
             )
-        if x.shape[0] == 0:
+        valid = np.asarray(dataset.row_mask, bool)
+        if not valid.any():
             raise ValueError("The data set has no rows; at least one observation is needed.")
         y = require_finite(response_name, dataset[response_name])
         if y.ndim != 1:
             raise ValueError(f"{response_name} must have shape (n,); received {y.shape}. Pass y.ravel() for a column.")
-        valid = np.asarray(dataset.row_mask, bool)
         if spec.response == "bernoulli" and not np.isin(y[valid], (0.0, 1.0)).all():
             raise ValueError(f"A Bernoulli response takes values 0 and 1; received {np.unique(y[valid])[:6].tolist()}.")
         if spec.response == "gamma" and not stored_as_log:
