@@ -1,0 +1,299 @@
+"""Settings of an evaluation, as plain data (Hydra composes them in ``icl_bayes.config``)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+SOURCES = ("synthetic", "bundled", "openml336", "csv")
+TEST_SEED = 10_000
+"""Seeds from here on are test seeds; smaller ones are for choosing settings."""
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which data sets methods are scored on.
+
+    Attributes:
+        source: ``synthetic`` (simulated), ``bundled`` or ``openml336`` (real tables), or ``csv``.
+        covariates: covariate prior of simulated data sets.
+        tables: names of real tables; all that serve the scenario when empty.
+        include_derived: also take real tables from which a response has to be derived.
+        path, target, features: the file, its response and its features (all when empty), for ``csv``.
+        cache_dir: where fetched tables are kept (``openml336``); empty for the usual place.
+    """
+
+    source: str = "synthetic"
+    covariates: str = "tabular"
+    tables: list[str] = field(default_factory=list)
+    include_derived: bool = True
+    path: str = ""
+    target: str = ""
+    features: list[str] = field(default_factory=list)
+    cache_dir: str = ""
+
+    def __post_init__(self) -> None:
+        if self.source not in SOURCES:
+            raise ValueError(f"data.source must be one of {', '.join(SOURCES)}; received {self.source!r}.")
+        if self.source == "csv" and not (self.path and self.target):
+            raise ValueError("data=csv needs data.path=FILE and data.target=COLUMN.")
+
+    @property
+    def split(self) -> str:
+        """The split under which the data sets are recorded."""
+        return "synthetic" if self.source == "synthetic" else "real"
+
+
+@dataclass(frozen=True)
+class NutsOptions:
+    """Options of ``nuts`` and ``nuts_jit``, see :class:`icl_bayes.baselines.NutsSampler`."""
+
+    num_warmup: int = 500
+    num_chains: int = 1
+    thinning: int = 1
+    target_accept: float = 0.8
+    max_tree_depth: int = 10
+    dense_mass: bool = False
+    start: str = "uniform"
+
+
+@dataclass(frozen=True)
+class VariationalOptions:
+    """Options of the ``vi_*`` methods, see :class:`icl_bayes.baselines.VariationalSampler`."""
+
+    num_steps: int = 2000
+    learning_rate: float | None = None
+
+
+@dataclass(frozen=True)
+class ParallelHmcOptions:
+    """Options of ``parallel_hmc@K``, see :class:`icl_bayes.baselines.ParallelHmcSampler`."""
+
+    num_steps: int | None = None
+    step_size: float | None = None
+    jitter: float = 0.2
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Settings of the rivals, by kind."""
+
+    nuts: NutsOptions = field(default_factory=NutsOptions)
+    vi: VariationalOptions = field(default_factory=VariationalOptions)
+    parallel_hmc: ParallelHmcOptions = field(default_factory=ParallelHmcOptions)
+
+    def changes(self, name: str) -> dict[str, Any]:
+        """Options of the baseline called ``name`` that differ from the defaults."""
+        kinds = {"nuts": self.nuts, "nuts_jit": self.nuts}
+        options = kinds.get(name)
+        if options is None and name.startswith("vi_"):
+            options = self.vi
+        if options is None and name.startswith("parallel_hmc"):
+            options = self.parallel_hmc
+        if options is None:
+            return {}
+        default = type(options)()
+        return {
+            item.name: getattr(options, item.name)
+            for item in fields(options)
+            if getattr(options, item.name) != getattr(default, item.name)
+        }
+
+
+@dataclass(frozen=True)
+class EvaluationConfig:
+    """How draws are scored.
+
+    Attributes:
+        num_draws: draws of each method, compared with as many of the reference.
+        metrics: which scores.
+        workers: scoring processes.
+        keep_draws: keep the draws of every cell and show their marginals in the report.
+        retry_failed: try cells again that are on file as failed.
+        overlap: score while methods are sampled; faster, but it falsifies seconds on few cores.
+    """
+
+    num_draws: int = 1000
+    metrics: list[str] = field(default_factory=lambda: ["c2st", "c2st_auc", "mmd", "w1", "w2"])
+    workers: int = 2
+    keep_draws: bool = False
+    retry_failed: bool = False
+    overlap: bool = False
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """Everything that ``icl-bayes evaluate`` needs.
+
+    Attributes:
+        family: of tasks.
+        scenario: one, a list, or ``all``.
+        methods: names, see :func:`icl_bayes.benchmark.methods.method_names`.
+        num_datasets: data sets per scenario; for real tables at most as many as serve it, 0 for all.
+        num_rows, num_columns: n and p of every data set.
+        seed: test seed.
+        networks: directory to take networks from instead of the shipped ones: one network or
+            training run, or a tree ``glm/5/VARIANT`` like that of the shipped weights.
+        out: directory of everything that is written.
+        data, baseline, evaluation: see there.
+    """
+
+    family: str = "glm"
+    scenario: Any = "all"
+    methods: Any = field(default_factory=lambda: ["icl", "laplace", "parallel_hmc@2", "vi_full", "nuts"])
+    num_datasets: int = 8
+    num_rows: int = 50
+    num_columns: int = 5
+    seed: int = TEST_SEED
+    networks: str = ""
+    out: str = "runs/evaluation"
+    data: DataConfig = field(default_factory=DataConfig)
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.num_datasets < 0 or (self.num_datasets == 0 and self.data.source == "synthetic"):
+            raise ValueError(
+                f"num_datasets must be at least 1 (0 stands for all real tables); received {self.num_datasets}."
+            )
+        if self.num_rows < 2 or self.num_columns < 1 or self.seed < 0:
+            raise ValueError(
+                "num_rows must be at least 2, num_columns at least 1 and seed at least 0; received "
+                f"{self.num_rows}, {self.num_columns} and {self.seed}."
+            )
+        if not as_list(self.methods):
+            raise ValueError("methods is empty; name at least one, e.g. 'methods=[icl,laplace]'.")
+
+    @property
+    def scenarios(self) -> list[str]:
+        """The scenarios asked for, checked against the family's.
+
+        Raises:
+            ValueError: for an unknown family or scenario, listing the choices.
+        """
+        return scenarios_of(self.family, self.scenario)
+
+    @property
+    def method_list(self) -> list[str]:
+        """The methods asked for, in order."""
+        return [str(name) for name in as_list(self.methods)]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain nested values, to be kept beside the results."""
+        return asdict(self)
+
+
+def as_list(value: Any) -> list[Any]:
+    """A list as it is, anything else as a list of one."""
+    return list(value) if isinstance(value, list | tuple) else [value]
+
+
+def scenarios_of(family: str, scenario: Any) -> list[str]:
+    """Scenario names out of one, a list, or ``all``; unknown ones raise a ValueError that lists the choices."""
+    from icl_bayes.tasks import FAMILIES
+
+    if family not in FAMILIES:
+        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
+    known = [str(one) for one in FAMILIES[family][1]]
+    if scenario == "all":
+        return known
+    wanted = [str(one) for one in as_list(scenario)]
+    unknown = [one for one in wanted if one not in known]
+    if unknown or not wanted:
+        raise ValueError(
+            f"Unknown scenario(s) {', '.join(unknown) or '(none given)'} of family {family!r}; "
+            f"choices: {', '.join(known)}, or 'all'."
+        )
+    return list(dict.fromkeys(wanted))
+
+
+ALL_METHODS = (
+    "icl",
+    "icl/laplace",
+    "icl/exact_start",
+    "icl/joint",
+    "icl/paper",
+    "icl+polish",
+    "exact",
+    "laplace",
+    "map",
+    "vi_diagonal",
+    "vi_full",
+    "vi_structured",
+    "vi_iaf",
+    "nuts",
+    "nuts_jit",
+    "parallel_hmc@0",
+    "parallel_hmc@1",
+    "parallel_hmc@2",
+    "parallel_hmc@5",
+    "parallel_hmc@20",
+)
+"""Everything there is to compare; what doesn't exist for a scenario is left out with a note."""
+
+
+@dataclass(frozen=True)
+class ReproduceSettings:
+    """Everything that ``icl-bayes reproduce`` needs.
+
+    Attributes:
+        table: number of a table of the paper, see :data:`icl_bayes.benchmark.reproduce.PAPER_TABLES`.
+        preset_name: name of the preset, which is part of the directory's.
+        num_datasets: simulated data sets per scenario.
+        num_tables: real data sets per scenario, 0 for every table that serves it.
+        methods: names of methods.
+        scenario: those of the table when ``all``.
+        real: where real tables come from, ``bundled`` or ``openml336`` (the paper's).
+        cache_dir: see :class:`DataConfig`.
+        seed, networks, out, baseline, evaluation: see :class:`EvaluationSettings`.
+    """
+
+    table: int
+    preset_name: str = "quick"
+    num_datasets: int = 1
+    num_tables: int = 1
+    methods: Any = field(default_factory=lambda: list(ALL_METHODS))
+    scenario: Any = "all"
+    real: str = "bundled"
+    cache_dir: str = ""
+    seed: int = TEST_SEED
+    networks: str = ""
+    out: str = "runs/reproduce"
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        if self.real not in ("bundled", "openml336"):
+            raise ValueError(f"real must be bundled or openml336; received {self.real!r}.")
+        if self.num_datasets < 1 or self.num_tables < 0:
+            raise ValueError(
+                f"num_datasets must be at least 1 and num_tables at least 0; received {self.num_datasets} and "
+                f"{self.num_tables}."
+            )
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """Everything that ``icl-bayes demo`` needs.
+
+    Attributes:
+        scenario: GLM scenarios shown.
+        tables_real, tables_binary, tables_positive: bundled tables for the three kinds of response.
+        methods: names of methods.
+        metrics: which scores.
+        workers: scoring processes.
+        seed: decides the rows taken from each table.
+        networks, out, baseline: see :class:`EvaluationSettings`.
+    """
+
+    scenario: Any = field(default_factory=lambda: [1, 2, 5, 6, 7])
+    tables_real: list[str] = field(default_factory=lambda: ["diabetes", "concrete"])
+    tables_binary: list[str] = field(default_factory=lambda: ["breast_cancer", "mammographic"])
+    tables_positive: list[str] = field(default_factory=lambda: ["real_estate", "abalone"])
+    methods: Any = field(default_factory=lambda: ["icl", "nuts", "laplace", "vi_full"])
+    metrics: list[str] = field(default_factory=lambda: ["c2st", "mmd", "w2"])
+    workers: int = 2
+    seed: int = TEST_SEED
+    networks: str = ""
+    out: str = "runs/demo"
+    baseline: BaselineConfig = field(default_factory=BaselineConfig)

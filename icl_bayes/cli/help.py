@@ -1,0 +1,136 @@
+"""What ``--help`` prints. Loads nothing that takes time."""
+
+from __future__ import annotations
+
+from icl_bayes.config.files import choices, groups_of
+
+SUMMARIES = {
+    "train": "train a network for one task; an interrupted run goes on where it stopped",
+    "sample": "posterior draws for a CSV file, by a trained network",
+    "evaluate": "score methods on test sets: records, tables, quality against time",
+    "reproduce": "compute a table of the paper again, its printed numbers beside ours",
+    "demo": "networks beside NUTS, VI, Laplace and the reference on bundled real data",
+}
+
+OVERVIEW = """\
+icl-bayes: in-context Bayesian inference. A network reads a data set and returns joint posterior draws.
+
+usage: icl-bayes COMMAND [NAME=VALUE ...] [--help]
+
+commands:
+{commands}
+
+Every setting is given as NAME=VALUE; 'icl-bayes COMMAND --help' says which there are.
+examples:
+  icl-bayes demo
+  icl-bayes sample data.csv --target y --net glm/1 --out posterior.csv
+  icl-bayes train task=glm scenario=5 model=small
+"""
+
+TEXTS = {
+    "train": """\
+settings:
+  scenario=5                  which of the task's scenarios (short for task.scenario)
+  out=DIR                     directory of the run (default runs/TASK-SCENARIO-EXPERIMENT)
+  minutes=5                   choose the number of steps so that training takes about as long here
+  num_steps=4000 seed=0       short for training.num_steps, training.seed
+  evaluate=false              leave out the periodic held-out C2ST
+  distributed=true            several hosts train together; start the command on each (cluster environments are
+                              detected; elsewhere set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES, JAX_PROCESS_ID)
+  task.* model.* flow.* targets.* training.*   everything else; --cfg prints them all
+
+examples:
+  icl-bayes train task=glm scenario=5 model=small
+  icl-bayes train scenario=3 experiment=exact_start minutes=10
+  icl-bayes train --multirun scenario=1,2,3 hydra/launcher=parallel
+""",
+    "sample": """\
+usage: icl-bayes sample DATA.csv --target COLUMN --net NAME_OR_DIRECTORY [options]
+
+options:
+  --target COLUMN             the response
+  --net NAME                  a shipped network such as glm/1 or glm/5/laplace, or a directory
+  --draws 1000                number of posterior draws
+  --seed 0                    of the draws
+  --out FILE                  write the draws: .csv, .npz or .nc (ArviZ)
+  --features a,b,c            feature columns in order (default: all but the target)
+  --standardize               scale features, and a Gaussian response, to mean 0 and standard deviation 1
+  --solver-steps 4            midpoint steps (default: the network's own)
+
+Each option may also be given as NAME=VALUE, e.g. draws=2000.
+examples:
+  icl-bayes sample data.csv --target y --net glm/1
+  icl-bayes sample data.csv --target y --net glm/5 --standardize --draws 4000 --out posterior.nc
+""",
+    "evaluate": """\
+settings:
+  family=glm 'scenario=[1,5]' scenarios; scenario=all for all of them
+  'methods=[icl,laplace]'     icl is the shipped network, icl/laplace another variant of it, icl@2 with two solver
+                              steps, icl+polish@5 with five moves; laplace, map, exact, nuts, nuts_jit, vi_diagonal,
+                              vi_full, vi_structured, vi_iaf; parallel_hmc@K with K moves (parallel_hmc@K:prior)
+  num_datasets=8              data sets per scenario (real tables: 0 for all)
+  num_rows=50 num_columns=5   size of every data set
+  seed=10000                  below 10000 for choosing settings, from there on for results
+  networks=DIR                a training run, or a tree of networks, instead of the shipped ones
+  out=DIR                     where records, tables, figures and the report go; a second run completes the first
+  data.path=F data.target=C   with data=csv
+  data.* baseline.* evaluation.*   everything else; --cfg prints them all
+
+examples:
+  icl-bayes evaluate family=glm 'scenario=[1,5]' 'methods=[icl,laplace,nuts]' num_datasets=8 seed=7 out=runs/a
+  icl-bayes evaluate scenario=6 data=bundled num_datasets=0 out=runs/real
+  icl-bayes evaluate --multirun scenario=1,2,3,4 hydra/launcher=parallel out=runs/sweep
+""",
+    "reproduce": """\
+settings:
+  table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8
+  preset=quick                quick: one data set of each kind per scenario; paper: 50, and every real table
+  num_datasets=1 num_tables=1 simulated and real data sets per scenario
+  scenario=5                  some of the table's scenarios only
+  'methods=[icl,vi_full]'     some of the methods only
+  real=bundled                or openml336, the paper's real tables
+  out=DIR                     default runs/table-TABLE-PRESET; a second run completes the first
+
+examples:
+  icl-bayes reproduce table=12 preset=quick
+  icl-bayes reproduce table=12 preset=paper out=runs/table12
+""",
+    "demo": """\
+settings:
+  'scenario=[1,2,5,6,7]'      GLM scenarios shown
+  'methods=[icl,nuts,laplace,vi_full]'
+  out=DIR                     default runs/demo
+
+examples:
+  icl-bayes demo
+  icl-bayes demo scenario=5 'methods=[icl,parallel_hmc@2]' out=runs/look
+""",
+}
+COMMON = """\
+options:
+  --cfg                       print the composed settings and stop
+  --traceback                 show where an error arose
+  -h, --help                  this text
+"""
+MULTIRUN = "  -m, --multirun              run every combination of settings with several values, e.g. scenario=1,2\n"
+
+
+def overview() -> str:
+    """The text of ``icl-bayes --help``."""
+    return OVERVIEW.format(commands="\n".join(f"  {name:<11} {text}" for name, text in SUMMARIES.items()))
+
+
+def command_help(command: str) -> str:
+    """The text of ``icl-bayes COMMAND --help``."""
+    lines = [f"icl-bayes {command}: {SUMMARIES[command]}", ""]
+    if command != "sample":
+        lines += [f"usage: icl-bayes {command} [NAME=VALUE ...] [options]", ""]
+    groups = groups_of(command)
+    if groups:
+        lines.append("groups (GROUP=CHOICE):")
+        lines += [f"  {group:<11} {', '.join(choices(group))}" for group in groups]
+        if command in ("train", "evaluate"):
+            lines.append(f"  hydra/launcher (with --multirun): {', '.join(choices('hydra/launcher'))}")
+        lines.append("")
+    options = COMMON.replace("options:\n", f"options:\n{MULTIRUN}") if command in ("train", "evaluate") else COMMON
+    return "\n".join(lines) + TEXTS[command] + "\n" + options

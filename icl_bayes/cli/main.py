@@ -1,0 +1,145 @@
+"""Arguments, dispatch, and errors in words. Whatever takes time to import is imported when it is needed."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import sys
+from collections.abc import Sequence
+
+from icl_bayes.cli.environment import set_compilation_cache
+from icl_bayes.cli.help import SUMMARIES, command_help, overview
+
+USAGE_ERROR = 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``icl-bayes``; returns the exit code: 0, 1 for a run that failed, 2 for a mistake in the input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    if given[0] == "--version":
+        from icl_bayes import __version__
+
+        print(__version__)
+        return 0
+    command, rest = given[0], given[1:]
+    if command not in SUMMARIES:
+        close = difflib.get_close_matches(command, SUMMARIES, n=1)
+        hint = f"Did you mean {close[0]!r}? " if close else ""
+        return _fail(f"There is no command {command!r}. {hint}Commands: {', '.join(SUMMARIES)}.")
+    if any(one in ("-h", "--help") for one in rest):
+        print(command_help(command))
+        return 0
+    set_compilation_cache()
+    show_traceback = "--traceback" in rest or os.environ.get("ICL_BAYES_TRACEBACK") == "1"
+    rest = [one for one in rest if one != "--traceback"]
+    try:
+        return _dispatch(command, rest)
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # the reader, say `head`, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:
+        if show_traceback or not _is_input_error(error):
+            raise
+        return _fail(str(error))
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return USAGE_ERROR
+
+
+def _is_input_error(error: Exception) -> bool:
+    """Whether an error says all there is to know in its message: wrong input, files or set-up."""
+    from icl_bayes.datasets import TableUnavailableError
+
+    return isinstance(error, ValueError | OSError | ImportError | TableUnavailableError)
+
+
+def _dispatch(command: str, rest: list[str]) -> int:
+    from icl_bayes.cli import commands
+    from icl_bayes.config import ConfigError, compose
+
+    if command == "sample":
+        rest = sample_overrides(rest)
+    show = "--cfg" in rest
+    multirun = any(one in ("-m", "--multirun") for one in rest)
+    overrides = [one for one in rest if one not in ("--cfg", "-m", "--multirun")]
+    unknown = [one for one in overrides if one.startswith("-")]
+    if unknown:
+        raise ConfigError(f"Unknown option {unknown[0]!r}; see icl-bayes {command} --help.")
+    if multirun:
+        from icl_bayes.cli.sweep import run_sweep
+
+        return run_sweep(command, overrides)
+    if show:
+        from omegaconf import OmegaConf
+
+        from icl_bayes.config import compose_raw
+
+        print(OmegaConf.to_yaml(compose_raw(command, overrides)), end="")
+        return 0
+    settings = compose(command, overrides)
+    return commands.exit_code(command, commands.COMMANDS[command](settings))
+
+
+_SAMPLE_OPTIONS = {
+    "--target": "target",
+    "--net": "net",
+    "--draws": "draws",
+    "--seed": "seed",
+    "--out": "out",
+    "--features": "features",
+    "--solver-steps": "solver_steps",
+}
+
+
+def sample_overrides(arguments: Sequence[str]) -> list[str]:
+    """``data.csv --target y ...`` as overrides ``file=... target=...``.
+
+    Raises:
+        ConfigError: for an unknown option, an option without its value, or two files.
+    """
+    from icl_bayes.config import ConfigError
+
+    overrides, waiting = [], list(arguments)
+    while waiting:
+        one = waiting.pop(0)
+        name, equals, attached = one.partition("=")
+        if one == "--standardize":
+            overrides.append("standardize=true")
+        elif one == "--cfg":
+            overrides.append(one)
+        elif name in _SAMPLE_OPTIONS:
+            if not equals and not waiting:
+                raise ConfigError(f"{name} needs a value; see icl-bayes sample --help.")
+            value = attached if equals else waiting.pop(0)
+            key = _SAMPLE_OPTIONS[name]
+            text = (
+                f"[{','.join(quoted(part.strip()) for part in value.split(','))}]"
+                if key == "features"
+                else quoted(value)
+            )
+            overrides.append(f"{key}={text}")
+        elif one.startswith("-"):
+            known = [*_SAMPLE_OPTIONS, "--standardize"]
+            raise ConfigError(f"Unknown option {one!r}; options: {', '.join(known)}.")
+        elif equals and name.isidentifier():
+            overrides.append(one)
+        elif any(text.startswith("file=") for text in overrides):
+            raise ConfigError(f"One file at a time; received another one, {one!r}.")
+        else:
+            overrides.append(f"file={quoted(one)}")
+    return overrides
+
+
+def quoted(value: str) -> str:
+    """A value in quotes, so that nothing in it is taken for grammar; numbers stay numbers."""
+    if value.lstrip("-").isdigit():
+        return value
+    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"'{escaped}'"
