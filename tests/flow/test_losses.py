@@ -1,0 +1,98 @@
+"""Both losses are minimized by the true velocity, and by nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import mixture_target
+import numpy as np
+import pytest
+
+from icl_bayes.flow import LOSSES, PATHS, Example, make_loss, make_path, stratified_times
+
+PERTURBATIONS: dict[str, Callable] = {"shift": jnp.ones_like, "scale": lambda x: x, "ripple": lambda x: jnp.sin(3 * x)}
+SIZE = 0.3
+
+
+def expected_loss(name: str, path, t: float, velocity_fn: Callable) -> float:
+    """Mean over base and target by quadrature."""
+    noise, noise_weights = np.polynomial.hermite_e.hermegauss(40)
+    target, target_weights = mixture_target.quadrature()
+    x0, x1 = (grid.ravel() for grid in np.meshgrid(noise, target))
+    weights = np.outer(target_weights, noise_weights / noise_weights.sum()).ravel()
+    loss_fn = make_loss(name)
+
+    def one(x0, x1, residual_score):
+        return loss_fn(path, velocity_fn, Example(jnp.asarray(t), x0[None], x1[None], residual_score[None]))
+
+    with jax.numpy_rank_promotion("allow"):
+        scores = mixture_target.residual_score(jnp.asarray(x1))
+    losses = jax.vmap(one)(jnp.asarray(x0), jnp.asarray(x1), scores)
+    return float(weights @ np.asarray(losses, np.float64))
+
+
+@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("path_name", PATHS)
+def test_the_true_velocity_minimizes_the_expected_loss(name: str, path_name: str, strict_rank_promotion: None) -> None:
+    """Adding ``e g(x)`` to it costs exactly ``e^2 E[g^2]``: there is no first-order term to gain from."""
+    path, t = make_path(path_name), 0.45
+
+    def true_velocity(t, x):
+        return mixture_velocity(path, t, x)
+
+    lowest = expected_loss(name, path, t, true_velocity)
+    for label, g in PERTURBATIONS.items():
+        cost = {
+            sign: expected_loss(name, path, t, lambda t, x: true_velocity(t, x) + sign * SIZE * g(x)) - lowest  # noqa: B023
+            for sign in (-1, 1)
+        }
+        assert cost[1] > 0, label
+        assert cost[-1] > 0, label
+        assert cost[1] == pytest.approx(cost[-1], rel=5e-3), f"{label}: the minimum is elsewhere"
+    shifted = expected_loss(name, path, t, lambda t, x: true_velocity(t, x) + SIZE)
+    assert shifted - lowest == pytest.approx(SIZE**2, rel=5e-3)
+
+
+def mixture_velocity(path, t, x):
+    """The closed form, called for one draw ``(1,)`` at a time."""
+    with jax.numpy_rank_promotion("allow"):
+        return mixture_target.true_velocity(path, t, x)
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_are_scalars_averaged_over_coordinates(name: str, strict_rank_promotion: None) -> None:
+    path, dim = make_path("linear"), 3
+    example = Example(jnp.asarray(0.3), jnp.zeros(dim), jnp.zeros(dim), jnp.zeros(dim))
+    loss = make_loss(name)(path, lambda t, x: jnp.asarray([1.0, 2.0, 0.0]), example)
+    assert loss.shape == ()
+    assert float(loss) == pytest.approx(5.0 / 3.0)
+
+
+def test_target_score_has_no_variance_for_a_gaussian_posterior() -> None:
+    """With the matching base the residual score vanishes, so the regression target is known exactly."""
+    path = make_path("cosine")
+    noise, draws = np.random.default_rng(0).normal(size=(2, 500, 1)).astype(np.float32)
+    velocity = lambda t, x: path.drift(t) * x  # noqa: E731
+    losses = {}
+    for name in LOSSES:
+        one = lambda x0, x1, name=name: make_loss(name)(  # noqa: E731
+            path, velocity, Example(jnp.asarray(0.5), x0, x1, jnp.zeros(1))
+        )
+        losses[name] = np.asarray(jax.vmap(one)(noise, draws))
+    assert losses["target_score"].max() < 1e-10
+    assert losses["flow_matching"].mean() > 0.5
+
+
+def test_times_are_stratified_in_random_order() -> None:
+    times = np.asarray(stratified_times(jax.random.key(0), 8, 0.5))
+    np.testing.assert_array_equal(np.sort((times / 0.5 * 8).astype(int)), np.arange(8))
+    assert ((times > 0) & (times < 0.5)).all()
+    assert (np.diff(times) < 0).any()
+    assert not np.array_equal(times, stratified_times(jax.random.key(1), 8, 0.5))
+
+
+def test_unknown_losses_list_the_choices() -> None:
+    with pytest.raises(ValueError, match=r"Unknown loss 'score'; choices: \['flow_matching', 'target_score'\]"):
+        make_loss("score")

@@ -1,0 +1,92 @@
+"""The solver's order, cost, and failures, on fields whose flow is known."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.linalg import expm
+
+from icl_bayes.flow import METHODS, Solver, solve
+
+MATRIX = np.asarray([[-0.3, 1.1], [-1.4, 0.2]], np.float32)
+START = np.asarray([[1.0, -0.5], [0.3, 2.0], [-1.2, 0.1]], np.float32)
+ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+STEPS = {"euler": (8, 16, 32, 64), "midpoint": (4, 8, 16, 32), "heun": (4, 8, 16, 32), "rk4": (2, 4, 8)}
+
+
+def velocity(t, x):
+    """Linear in ``x`` and dependent on time, so that a stage at the wrong time costs the order."""
+    return (1.0 + 2.0 * t) * x @ MATRIX.T
+
+
+def flow(time: float) -> np.ndarray:
+    return START @ expm((time + time**2) * MATRIX.astype(float)).T
+
+
+def error(solver: Solver) -> float:
+    solution = jax.jit(lambda x: solve(velocity, x, solver, final_time=0.8).x)(START)
+    return float(np.max(np.abs(np.asarray(solution, np.float64) - flow(0.8))))
+
+
+@pytest.mark.parametrize("method", ORDERS)
+def test_errors_fall_with_the_order_of_the_method(method: str) -> None:
+    errors = [error(Solver(method, steps)) for steps in STEPS[method]]
+    slope = -np.polyfit(np.log(STEPS[method]), np.log(errors), 1)[0]
+    assert slope == pytest.approx(ORDERS[method], abs=0.35), errors
+
+
+def test_the_adaptive_solver_keeps_its_tolerance() -> None:
+    errors = [error(Solver("dopri5", tolerance=tolerance)) for tolerance in (1e-2, 1e-5)]
+    assert errors[1] < 3e-5
+    assert errors[0] < 3e-2
+    assert errors[0] > errors[1], "A looser tolerance must be used, not ignored."
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_any_shape_is_solved_and_draws_do_not_influence_each_other(method: str) -> None:
+    solver = Solver(method, 3, tolerance=1e-6)
+    run = lambda x: solve(velocity, x, solver).x  # noqa: E731
+    together = run(START)
+    one = run(START[1])
+    assert one.shape == (2,)
+    np.testing.assert_allclose(together[1], one, rtol=1e-4 if method == "dopri5" else 1e-6)
+
+
+@pytest.mark.parametrize("method", ORDERS)
+def test_evaluations_are_counted_as_they_happen(method: str) -> None:
+    calls = []
+
+    def counting(t, x):
+        calls.append(1)
+        return velocity(t, x)
+
+    solution = solve(counting, START, Solver(method, 5))
+    assert solution.num_evaluations == 5 * len(calls), "The body of the loop over steps is traced once."
+    assert bool(solution.is_finite)
+
+
+def test_non_finite_ends_are_reported_not_hidden() -> None:
+    blow_up = lambda t, x: jnp.where(t > 0.5, jnp.nan, 1.0) * x  # noqa: E731
+    assert not bool(solve(blow_up, START, Solver("euler", 4)).is_finite)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"method": "ralston"},
+            r"Unknown solver method 'ralston'; choices: \['dopri5', 'euler', 'heun',",
+        ),
+        ({"num_steps": 0}, "num_steps must be at least 1; received 0"),
+    ],
+)
+def test_misuse_lists_the_choices(settings: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Solver(**settings)
+
+
+def test_labels_tell_solvers_apart() -> None:
+    assert Solver("rk4", 8).label == "rk4-8"
+    assert Solver("dopri5", tolerance=1e-7).label == "dopri5-1e-07"
