@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
 from icl_bayes.baselines.laplace import LaplaceSampler
@@ -60,12 +60,12 @@ def make_baseline(name: str, task: Task, **options: Any) -> Sampler:
     unknown = sorted(set(options) - set(known))
     if unknown:
         raise ValueError(f"Baseline {name!r} has no option(s) {unknown}; choices: {known}.")
-    return make(task, **options)
+    return cast(Sampler, make(task, **options))
 
 
 def _options_of(make: Callable[..., Any]) -> list[str]:
     fixed = set(make.keywords) if isinstance(make, partial) else set()
-    kind = make.func if isinstance(make, partial) else make
+    kind: Any = make.func if isinstance(make, partial) else make
     return [f.name for f in dataclasses.fields(kind) if f.init and f.name != "task" and f.name not in fixed - {"name"}]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpyro.diagnostics import autocorrelation, effective_sample_size, split_gelman_rubin
@@ -27,7 +28,7 @@ class ChainLimits:
     divergences: float = 1e-3
 
 
-def chain_health(chains: np.ndarray, diverging: np.ndarray) -> dict[str, float]:
+def chain_health(chains: Any, diverging: Any) -> dict[str, float]:
     """Worst R-hat and effective sample size over coordinates, and the share of divergences.
 
     Args:

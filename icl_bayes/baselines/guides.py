@@ -35,27 +35,24 @@ class AutoStructuredNormal(AutoContinuous):
         super().__init__(model, **options)
 
     def _get_posterior(self) -> dist.MultivariateNormal:
-        loc = numpyro.param(f"{self.prefix}_loc", self._init_latent)
+        loc = self._param("loc", self._init_latent)
         rows: list[Array] = []  # of the factor, one block per site, (size, latent_dim)
         start = 0
         for name, value in self._init_locs.items():
             size = jnp.size(value)
-            scale = numpyro.param(
-                f"{self.prefix}_{name}_scale",
-                jnp.full(size, self._init_scale),
-                constraint=constraints.softplus_positive,
-            )
-            factor = numpyro.param(
-                f"{self.prefix}_{name}_scale_tril", jnp.eye(size), constraint=constraints.softplus_lower_cholesky
-            )
+            scale = self._param(f"{name}_scale", jnp.full(size, self._init_scale), constraints.softplus_positive)
+            factor = self._param(f"{name}_scale_tril", jnp.eye(size), constraints.softplus_lower_cholesky)
             after = self.latent_dim - start - size
             row = jnp.pad(scale[:, None] * factor, ((0, 0), (start, after)))
             if rows:
-                weights = numpyro.param(f"{self.prefix}_{name}_weights", jnp.zeros((size, start)))
+                weights = self._param(f"{name}_weights", jnp.zeros((size, start)))
                 row = row + weights @ jnp.concatenate(rows)
             rows.append(row)
             start += size
         return dist.MultivariateNormal(loc, scale_tril=jnp.concatenate(rows))
+
+    def _param(self, name: str, initial: Array, constraint: Any = constraints.real) -> Array:
+        return jnp.asarray(numpyro.param(f"{self.prefix}_{name}", initial, constraint=constraint))
 
 
 def make_iaf(model: Callable[..., Any]) -> Guide:

@@ -264,7 +264,7 @@ class NutsSampler:
         """The posterior as a NumPyro program in ``theta``: no prior but the log joint itself."""
         theta = numpyro.sample("theta", dist.ImproperUniform(constraints.real_vector, (), (self.task.dim,)))
         with handlers.block():  # the task runs its own program; its sites are no sites of this one
-            log_joint = self.task.log_joint(theta, dataset)
+            log_joint = self.task.log_joint(jnp.asarray(theta), dataset)
         numpyro.factor("log_joint", log_joint)
 
     def _run_mcmc(

@@ -97,16 +97,16 @@ class ParallelHmcSampler:
         num_moves: transitions per chain; none returns the starts themselves.
         start: ``laplace`` (its draws), ``map`` (the mode) or ``prior`` (standard normal draws
             in the task's coordinates, in which the prior is about that).
-        num_steps: leapfrog steps per move; by default enough for a trajectory of length 1.8.
-        step_size: in whitened coordinates; by default fixed by the dimension.
+        num_steps: leapfrog steps per move; 0 for as many as make a trajectory of length 1.8.
+        step_size: in whitened coordinates; 0 for :func:`default_step_size` of the dimension.
         jitter: relative half-width of the random step sizes.
     """
 
     task: Task
     num_moves: int = 5
     start: str = "laplace"
-    num_steps: int | None = None
-    step_size: float | None = None
+    num_steps: int = 0
+    step_size: float = 0.0
     jitter: float = 0.2
     name: str = ""
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
@@ -114,12 +114,15 @@ class ParallelHmcSampler:
     def __post_init__(self) -> None:
         if self.start not in STARTS:
             raise ValueError(f"Unknown start {self.start!r} of parallel_hmc; choices: {', '.join(STARTS)}.")
-        if self.num_moves < 0:
-            raise ValueError(f"num_moves must be 0 or more; received {self.num_moves}.")
+        if min(self.num_moves, self.num_steps, self.step_size) < 0:
+            raise ValueError(
+                "num_moves, num_steps and step_size must not be negative; received "
+                f"{self.num_moves}, {self.num_steps} and {self.step_size}."
+            )
         if not 0.0 <= self.jitter < 1.0:
             raise ValueError(f"jitter is a fraction, at least 0 and below 1; received {self.jitter}.")
-        step_size = default_step_size(self.task.dim) if self.step_size is None else self.step_size
-        num_steps = max(1, math.ceil(_TRAJECTORY / step_size)) if self.num_steps is None else self.num_steps
+        step_size = self.step_size or default_step_size(self.task.dim)
+        num_steps = self.num_steps or math.ceil(_TRAJECTORY / step_size)
         suffix = "" if self.start == "laplace" else f":{self.start}"
         object.__setattr__(self, "step_size", step_size)
         object.__setattr__(self, "num_steps", num_steps)

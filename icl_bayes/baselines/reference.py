@@ -8,7 +8,7 @@ divergences, efficiency after thinning, and the agreement of two independent hal
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -34,8 +34,7 @@ from icl_bayes.types import Array, Dataset, SampleResult
 _LIMITS = ChainLimits(r_hat=1.01, ess=1000.0, divergences=1e-3)
 _NUM_CHAINS = 4
 _NUM_WARMUP = 1000
-_TARGET_ACCEPT = 0.9
-_THINNINGS = (8, 40)
+_MAX_ATTEMPTS = 3
 _MIN_EFFICIENCY = 0.9
 _MAX_DISAGREEMENT = 4.5  # of a dozen z-scores: by chance, one data set in ten thousand
 _NUM_MODE_STARTS = 24
@@ -92,16 +91,33 @@ def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array
 
 
 @dataclass(frozen=True)
+class Effort:
+    """What an attempt spends: transitions per draw kept, and the kernel's target acceptance."""
+
+    thinning: int = 8
+    target_accept: float = 0.9
+
+    def raised_for(self, health: dict[str, float]) -> Effort:
+        """More of what would mend dependent draws or divergences; the same effort if neither is at fault."""
+        dependent = not health["efficiency"] >= _MIN_EFFICIENCY
+        divergent = health["divergences"] > _LIMITS.divergences
+        return Effort(5 * self.thinning if dependent else self.thinning, 0.99 if divergent else self.target_accept)
+
+
+_FIRST_EFFORT = Effort()
+
+
+@dataclass(frozen=True)
 class ReferenceSampler:
     """Reference draws of any task; exact where possible.
 
     Attributes:
         task: the model.
-        thinnings: tried in turn until draws are near-independent.
+        effort: of the first attempt. Up to two more follow, with more effort, where that can help.
     """
 
     task: Task
-    thinnings: tuple[int, ...] = _THINNINGS
+    effort: Effort = _FIRST_EFFORT
     name: str = "reference"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
@@ -122,37 +138,46 @@ class ReferenceSampler:
         if supports_exact(self.task):
             return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
         dataset = prepared(self.task, dataset)
-        extra_starts = np.zeros((0, self.task.dim)) if extra_starts is None else extra_starts
-        seconds_compile = seconds_run = 0.0
-        for thinning in self.thinnings:
-            per_chain = -(-num_draws // _NUM_CHAINS) * thinning
-            call = self.programs.run(per_chain, self._chains_fn(per_chain), rng_key, dataset, extra_starts)
-            seconds_compile, seconds_run = seconds_compile + call.seconds_compile, seconds_run + call.seconds_run
-            chains, sites, spread = call.outputs
-            compared = self._by_chain(self.task.compared_matrix(sites))
-            efficiency = thinned_efficiency(compared, thinning)
-            if efficiency >= _MIN_EFFICIENCY:
-                break
+        starts = np.zeros((0, self.task.dim)) if extra_starts is None else np.asarray(extra_starts)
+        effort, seconds_compile, seconds_run = self.effort, 0.0, 0.0
+        for attempt in range(1, _MAX_ATTEMPTS + 1):
+            result = self._attempt(effort, rng_key, dataset, num_draws, starts)
+            seconds_compile, seconds_run = seconds_compile + result.seconds_compile, seconds_run + result.seconds_run
+            raised = effort.raised_for(result.health)
+            if result.status == "ok" or raised == effort or attempt == _MAX_ATTEMPTS:
+                return replace(result, seconds_compile=seconds_compile, seconds_run=seconds_run)
+            effort = raised
+        raise AssertionError("the last attempt returns")
+
+    def _attempt(
+        self, effort: Effort, rng_key: Array, dataset: Dataset, num_draws: int, starts: np.ndarray
+    ) -> SampleResult:
+        per_chain = -(-num_draws // _NUM_CHAINS) * effort.thinning
+        call = self.programs.run((per_chain, effort), self._chains_fn(per_chain, effort), rng_key, dataset, starts)
+        chains, sites, spread = call.outputs
+        compared = self._by_chain(self.task.compared_matrix(sites))
         health = chain_health(np.concatenate([chains.thetas, compared], axis=-1), chains.diverging)
         health |= {
-            "efficiency": efficiency,
+            "efficiency": thinned_efficiency(compared, effort.thinning),
             "disagreement": halves_disagreement(compared),
             "mode_spread": float(spread),
         }
         failures, warnings = judge_chains(health, _LIMITS)
-        if not efficiency >= _MIN_EFFICIENCY:
-            failures.append(f"draws are not near-independent: efficiency {efficiency:.2f} (limit {_MIN_EFFICIENCY})")
+        if not health["efficiency"] >= _MIN_EFFICIENCY:
+            failures.append(
+                f"draws are not near-independent: efficiency {health['efficiency']:.2f} (limit {_MIN_EFFICIENCY})"
+            )
         if not health["disagreement"] <= _MAX_DISAGREEMENT:
             failures.append(
                 f"independent halves disagree: z-score {health['disagreement']:.1f} (limit {_MAX_DISAGREEMENT})"
             )
         status, message = verdict([*failures, *warnings], [])  # a reference has no half-measures
         generator = np.random.default_rng(np.ravel(jax.random.key_data(rng_key)))
-        order = generator.permutation(_NUM_CHAINS * (per_chain // thinning))[:num_draws]
-        kept = {name: self._thin(values, thinning)[order] for name, values in sites.items()}
-        return SampleResult(kept, seconds_compile, seconds_run, status, message, health)
+        order = generator.permutation(_NUM_CHAINS * (per_chain // effort.thinning))[:num_draws]
+        kept = {name: self._thin(values, effort.thinning)[order] for name, values in sites.items()}
+        return SampleResult(kept, call.seconds_compile, call.seconds_run, status, message, health)
 
-    def _chains_fn(self, per_chain: int) -> Any:
+    def _chains_fn(self, per_chain: int, effort: Effort) -> Any:
         def draw(rng_key: Array, dataset: Dataset, extra_starts: Array) -> tuple[NutsChains, dict[str, Array], Array]:
             mode_key, start_key, chain_key = jax.random.split(rng_key, 3)
             modes = find_modes(mode_key, self.task, dataset, extra_starts)
@@ -171,7 +196,7 @@ class ReferenceSampler:
                 num_warmup=_NUM_WARMUP,
                 num_chains=_NUM_CHAINS,
                 starts=jnp.where(usable[:, None], scattered, at_modes),
-                target_accept_prob=_TARGET_ACCEPT,
+                target_accept_prob=effort.target_accept,
             )
             chains = chains._replace(thetas=modes.best.forward(chains.thetas))
             sites = constrain_draws(self.task, chains.thetas.reshape(-1, self.task.dim), dataset)

@@ -7,6 +7,7 @@ import numpy as np
 from helpers import assert_mean_within_mcse
 
 from icl_bayes.baselines import ReferenceSampler, reference_draws
+from icl_bayes.baselines.reference import Effort
 from icl_bayes.tasks import Task
 from icl_bayes.types import Dataset
 
@@ -35,7 +36,15 @@ def test_chains_pass_all_checks_and_agree_with_the_truth(linear) -> None:
 
 def test_separated_modes_fail_the_reference(bimodal) -> None:
     """Chains start in both basins because both have a say; that they do not mix is then seen."""
-    result = ReferenceSampler(bimodal.task, thinnings=(2,)).sample(jax.random.key(0), bimodal.dataset, 800)
+    result = ReferenceSampler(bimodal.task, effort=Effort(thinning=2)).sample(jax.random.key(0), bimodal.dataset, 800)
     assert result.health["mode_spread"] > 20.0
     assert result.status == "failed"
     assert "not mixed" in result.message
+
+
+def test_effort_is_raised_only_where_it_helps() -> None:
+    healthy = {"efficiency": 0.97, "divergences": 0.0}
+    assert Effort().raised_for(healthy) == Effort()
+    assert Effort().raised_for({**healthy, "efficiency": 0.5}) == Effort(thinning=40)
+    assert Effort().raised_for({**healthy, "efficiency": np.nan}) == Effort(thinning=40)
+    assert Effort().raised_for({**healthy, "divergences": 0.002}) == Effort(target_accept=0.99)
