@@ -1,6 +1,6 @@
 """Cost of simulating data sets with their exact-start targets, against the gradient step they feed.
 
-    python benchmarks/simulation_cost.py [--scenarios 1 2 3 4 5 6 7]
+python benchmarks/simulation_cost.py [--scenarios 1 2 3 4 5 6 7]
 """
 
 from __future__ import annotations

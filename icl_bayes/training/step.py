@@ -112,7 +112,7 @@ def make_train_chunk(
         data_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
         targets = batch_fn(data_key, padded_rows, batch_size)
         loss, gradient = jax.value_and_grad(lambda params: batch_loss(network, params, loss_key, targets))(state.params)
-        norm = optax.global_norm(gradient)
+        norm = optax.tree.norm(gradient)
         # One bad batch must not destroy a long run: a step without a finite gradient is skipped.
         usable = jnp.isfinite(norm)
         gradient = jax.tree.map(lambda g: jnp.where(usable, g, 0.0), gradient)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from icl_bayes.provenance import collect_provenance, git_commit
 from icl_bayes.benchmark.records import COLUMNS, RecordWriter, latest, merge_records, read_records
+from icl_bayes.provenance import collect_provenance, git_commit
 
 from .fakes import make_record
 
