@@ -44,7 +44,7 @@ class RowTransformer(nnx.Module):
         self.norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
 
     def __call__(self, rows: Array, context: Array, row_mask: Array) -> tuple[Array, Array]:
-        tokens = self.embed_row(rows) + self.embed_context(context)
+        tokens = self.embed_row(rows) + self.embed_context(context)[None, :]
         for block in self.blocks:
             tokens = block(tokens, mask=row_mask)
         return self.norm(tokens), row_mask
@@ -70,7 +70,7 @@ class InducingEncoder(nnx.Module):
     def __call__(self, rows: Array, context: Array, row_mask: Array) -> tuple[Array, Array]:
         embedded = self.embed_row(rows)
         embedded = self.norm_row(embedded + self.refine_row(embedded))
-        tokens = self.latents[...] + self.embed_context(context)
+        tokens = self.latents[...] + self.embed_context(context)[None, :]
         for read, mix in zip(self.read, self.mix, strict=True):
             tokens = mix(read(tokens, embedded, row_mask))
         return self.norm(tokens), jnp.ones(tokens.shape[0], bool)

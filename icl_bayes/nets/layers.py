@@ -63,7 +63,7 @@ class FeedForward(nnx.Module):
 
 
 class Modulation(nnx.Module):
-    """Shift, scale and gate from a conditioning vector; zero at initialization (adaLN-Zero)."""
+    """Shifts, scales and gates ``(1, width)`` from a conditioning vector; zero at initialization (adaLN-Zero)."""
 
     def __init__(self, condition: int, width: int, pieces: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         self.pieces = pieces
@@ -71,7 +71,7 @@ class Modulation(nnx.Module):
         self.project = nnx.Linear(condition, pieces * width, kernel_init=zeros, dtype=dtype, rngs=rngs)
 
     def __call__(self, condition: Array) -> list[Array]:
-        return jnp.split(self.project(nnx.silu(condition)), self.pieces, axis=-1)
+        return jnp.split(self.project(nnx.silu(condition))[None, :], self.pieces, axis=-1)
 
 
 class TimeEmbedding(nnx.Module):

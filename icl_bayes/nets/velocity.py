@@ -38,7 +38,7 @@ def score_inputs(
     if not smoothing:
         return at_center[None, :]
     offsets = jnp.sqrt(3.0) * path.spread(t) * jnp.eye(x.shape[0])
-    points = jnp.concatenate([center + offsets, center - offsets])
+    points = jnp.concatenate([center[None, :] + offsets, center[None, :] - offsets])
     around = jax.vmap(lambda u: squash(residual_score(log_density_fn, affine, u)))(points)
     return jnp.stack([jnp.mean(around, axis=0), at_center])
 
