@@ -75,7 +75,8 @@ def write_atomically(directory: Path, files: dict[str, Any]) -> None:
         for name, content in files.items():
             path = staging / name
             if isinstance(content, dict):
-                save_file({key: np.ascontiguousarray(value) for key, value in content.items()}, path)
+                # Not ascontiguousarray, which turns scalars into vectors.
+                save_file({key: np.asarray(value, order="C") for key, value in content.items()}, path)
             else:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
             with path.open("rb") as handle:
