@@ -17,7 +17,7 @@ from icl_bayes.benchmark.cases import Case, Method, method_label, slug
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.plot_style import to_png
 from icl_bayes.benchmark.posterior_plots import marginal_plot, pair_plot
-from icl_bayes.benchmark.records import Record, merge_records, read_records
+from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, merge_records, read_records
 from icl_bayes.benchmark.references import TaskReference
 from icl_bayes.benchmark.render import print_tables, to_markdown
 from icl_bayes.benchmark.report import ReportFigure, score_figures, write_report
@@ -201,7 +201,7 @@ def publish(
 ) -> Outcome:
     """Tables (terminal, markdown), figures (PNG) and the HTML report of the records in a directory."""
     records = tuple(read_records(out / RECORDS_NAME))
-    if not any(not record.failed for record in records):
+    if all(record.failed or record.method == REFERENCE_METHOD for record in records):
         console.print("Nothing could be scored, so there is no report.")
         return Outcome(out, records, None, summary)
     print_tables(score_tables(records, compact=True), console)

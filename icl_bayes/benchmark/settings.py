@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from icl_bayes.evaluation.two_sample import METRICS
+
 SOURCES = ("synthetic", "bundled", "openml336", "csv")
 TEST_SEED = 10_000
 """Seeds from here on are test seeds; smaller ones are for choosing settings."""
@@ -114,11 +116,21 @@ class EvaluationConfig:
     """
 
     num_draws: int = 1000
-    metrics: list[str] = field(default_factory=lambda: ["c2st", "c2st_auc", "mmd", "w1", "w2"])
+    metrics: list[str] = field(default_factory=lambda: list(METRICS))
     workers: int = 2
     keep_draws: bool = False
     retry_failed: bool = False
     overlap: bool = False
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown or not self.metrics:
+            raise ValueError(f"evaluation.metrics must be some of {', '.join(METRICS)}; received {self.metrics}.")
+        if self.num_draws < 10 or self.workers < 0:
+            raise ValueError(
+                "evaluation.num_draws must be at least 10 and evaluation.workers at least 0; received "
+                f"{self.num_draws} and {self.workers}."
+            )
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -30,7 +30,7 @@ from icl_bayes.types import Array, Dataset
 NUM_MOMENT_DATASETS = 1024
 _MOMENT_SEED = 5005  # a validation seed: moments are part of the protocol, not of the test data
 _MAX_ATTEMPTS = 50
-_SIMULATED_AT_ONCE = 16
+_AT_ONCE = 64
 RESPONSE_KINDS = {"gaussian": "real", "bernoulli": "binary", "gamma": "positive"}
 """What a GLM's response law asks of a real table."""
 
@@ -56,6 +56,25 @@ def task_under_test(family: str, scenario: str, num_columns: int, covariates: st
     return make_task(f"{family}/{scenario}", num_columns=num_columns, covariates=covariates, hyperprior="fixed")
 
 
+@lru_cache(maxsize=32)
+def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tuple[Dataset, Array]]:
+    """Compiled ``(rng_key, indices (64,), trials (64,)) -> data sets, whether each is kept``.
+
+    Always 64 at a time: another width could round differently and give another data set its name.
+    """
+
+    def attempt(rng_key: Array, index: Array, trial: Array) -> tuple[Dataset, Array]:
+        key = jax.random.fold_in(jax.random.fold_in(rng_key, index), trial)
+        dataset = task.simulate(key, num_rows)[1]
+        finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(value)) for value in dataset.rows.values()]))
+        return dataset, task.is_accepted(dataset) & finite
+
+    indices = jnp.arange(_AT_ONCE)
+    program = jax.jit(jax.vmap(attempt, (None, 0, 0))).lower(jax.random.key(0), indices, indices)
+    # It runs a few times for milliseconds, so the time to compile is all that counts.
+    return program.compile(compiler_options={"xla_backend_optimization_level": 0})
+
+
 def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: int) -> tuple[list[Dataset], int]:
     """Data sets from the scenario that pass the task's rule on the data, and how many were discarded.
 
@@ -64,26 +83,16 @@ def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: i
     Raises:
         ValueError: if a data set is discarded fifty times in a row.
     """
-
-    def attempt(index: Array, trial: Array) -> tuple[Dataset, Array]:
-        key = jax.random.fold_in(jax.random.fold_in(rng_key, index), trial)
-        dataset = task.simulate(key, num_rows)[1]
-        finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(value)) for value in dataset.rows.values()]))
-        return dataset, task.is_accepted(dataset) & finite
-
-    # Always as many at a time: another width could round differently, and give another data set its name.
-    simulate = jax.jit(jax.vmap(attempt))
+    simulate = _simulator(task, num_rows)
     kept: list[Dataset] = []
     rejected = 0
-    for first in range(0, num_datasets, _SIMULATED_AT_ONCE):
+    for first in range(0, num_datasets, _AT_ONCE):
         found: dict[int, Dataset] = {}
-        wanted = min(_SIMULATED_AT_ONCE, num_datasets - first)
-        indices = first + jnp.arange(_SIMULATED_AT_ONCE)
+        wanted = min(_AT_ONCE, num_datasets - first)
         for trial in range(_MAX_ATTEMPTS):
-            datasets, accepted = jax.device_get(simulate(indices, jnp.full(_SIMULATED_AT_ONCE, trial)))
-            for slot in range(wanted):
-                if slot in found:
-                    continue
+            trials = jnp.full(_AT_ONCE, trial)
+            datasets, accepted = jax.device_get(simulate(rng_key, first + jnp.arange(_AT_ONCE), trials))
+            for slot in set(range(wanted)) - set(found):
                 if accepted[slot]:
                     found[slot] = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf[slot]), datasets)
                 else:
@@ -124,15 +133,10 @@ def response_moments(task: Task, num_rows: int) -> tuple[float, float]:
     Real responses are given these moments. Medians, since in GLM 7 averages belong to a few extreme data sets.
     """
 
-    def moments(rng_key: Array) -> tuple[Array, Array, Array]:
-        dataset = task.simulate(rng_key, num_rows)[1]
-        y = jnp.exp(dataset["log_y"]) if "log_y" in dataset else dataset["y"]
-        return jnp.mean(y), jnp.var(y), task.is_accepted(dataset)
-
-    keys = jax.random.split(jax.random.key(_MOMENT_SEED), NUM_MOMENT_DATASETS)
-    mean, variance, kept = jax.device_get(jax.jit(jax.vmap(moments))(keys))
-    kept = kept & np.isfinite(mean) & np.isfinite(variance)
-    return float(np.median(mean[kept])), float(np.median(variance[kept]))
+    datasets, _ = simulate_accepted(task, jax.random.key(_MOMENT_SEED), NUM_MOMENT_DATASETS, num_rows)
+    responses = [np.exp(one["log_y"]) if "log_y" in one else one["y"] for one in datasets]
+    values = np.asarray(responses, np.float64)
+    return float(np.median(values.mean(axis=1))), float(np.median(values.var(axis=1)))
 
 
 def response_kind(task: Task) -> str:

@@ -1,0 +1,109 @@
+"""The public posterior: invariances of its draws, few compilations, clear refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training.conftest import tiny_config
+
+import icl_bayes
+from icl_bayes.inference import AmortizedPosterior
+from icl_bayes.inference.buckets import padded_length
+from icl_bayes.training import CheckpointError, build_network, load_checkpoint, save_checkpoint
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> AmortizedPosterior:
+    """A network with perturbed fresh weights, so that every part of it matters."""
+    config = tiny_config(row_buckets=[512])
+    network = build_network(config)
+    leaves, structure = jax.tree.flatten(network.init(0))
+    keys = jax.random.split(jax.random.key(5), len(leaves))
+    noisy = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    path = tmp_path_factory.mktemp("net") / "network"
+    calibration = {"num_rows": [10, 512], "statistics": {"log sd of feature 0": [-0.01, 0.01]}}
+    params = jax.tree.unflatten(structure, noisy)
+    save_checkpoint(path, config, network.task, params, provenance={}, calibration=calibration)
+    return AmortizedPosterior.from_checkpoint(load_checkpoint(path), "tiny")
+
+
+def data(num_rows: int, seed: int = 0) -> icl_bayes.Dataset:
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(num_rows, 2))
+    return icl_bayes.Dataset(x=x, y=x @ [1.0, -0.5] + 0.6 * generator.normal(size=num_rows))
+
+
+def test_draws_do_not_depend_on_number_or_batch(net: AmortizedPosterior) -> None:
+    key = jax.random.key(1)
+    many, few = net.sample(key, data(20), 60), net.sample(key, data(20), 25)
+    np.testing.assert_allclose(many.theta[:25], few.theta, atol=2e-5)
+    batch = net.sample_batch(key, [data(20, 1), data(27, 2)], 25)
+    for index, one in enumerate((data(20, 1), data(27, 2))):
+        alone = net.sample(jax.random.fold_in(key, index), one, 25)
+        np.testing.assert_allclose(batch[index].theta, alone.theta, atol=2e-4)
+    assert np.abs(batch[0].theta - batch[1].theta).max() > 0.01  # the control: other data, other draws
+
+
+def test_draws_do_not_depend_on_padding_or_row_order(net: AmortizedPosterior) -> None:
+    key, one = jax.random.key(2), data(30)
+    order = np.random.default_rng(1).permutation(30)
+    shuffled = icl_bayes.Dataset(x=one["x"][order], y=one["y"][order])
+    plain = net.sample(key, one, 40).theta
+    np.testing.assert_allclose(net.sample(key, one.pad_rows(60), 40).theta, plain, atol=2e-4)
+    np.testing.assert_allclose(net.sample(key, shuffled, 40).theta, plain, atol=2e-4)
+
+
+def test_fifty_sizes_cost_at_most_six_compilations(net: AmortizedPosterior) -> None:
+    before = net.compilations
+    for num_rows in np.linspace(10, 500, 50).astype(int):
+        net.sample(jax.random.key(0), data(int(num_rows)), 7)
+    assert 1 <= net.compilations - before <= 6
+    assert padded_length(513) == 1024
+
+
+def test_posterior_is_a_mapping_with_a_summary(net: AmortizedPosterior) -> None:
+    post = net.sample(jax.random.key(3), data(25), 200)
+    assert list(post) == ["beta", "sigma2"]
+    assert post["beta"].shape == (200, 2)
+    assert post["sigma2"].shape == (200,)
+    assert (post["sigma2"] > 0).all()
+    summary = post.summary(probability=0.8)
+    np.testing.assert_allclose(summary.loc["beta[1]", "mean"], post["beta"][:, 1].mean(), rtol=1e-5)
+    np.testing.assert_allclose(summary.loc["sigma2", "90%"], np.quantile(post["sigma2"], 0.9), rtol=1e-5)
+    with pytest.raises(KeyError, match="no site 'gamma'.*beta"):
+        post["gamma"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        exported = post.to_inference_data()
+    np.testing.assert_array_equal(np.asarray(exported["posterior"]["beta"])[0], post["beta"])
+    assert len(post.plot().axes) >= 3
+
+
+def test_unsuitable_data_are_refused_or_warned_about(net: AmortizedPosterior) -> None:
+    key = jax.random.key(0)
+    with pytest.raises(ValueError, match="9 row.*fewer than the 10"):
+        net.sample(key, data(9), 7)
+    with pytest.warns(UserWarning, match="600 rows, more than the 512"):
+        net.sample(key, data(600), 7)
+    one = data(25)
+    with pytest.warns(UserWarning, match="Outside the training range.*log sd of feature 0"):
+        net.sample(key, icl_bayes.Dataset(x=100.0 * one["x"], y=one["y"]), 7)
+    with pytest.raises(ValueError, match="num_draws must be at least 1"):
+        net.sample(key, one, 0)
+
+
+def test_draws_that_are_not_finite_are_never_returned(net: AmortizedPosterior) -> None:
+    broken = dataclasses.replace(net, params=jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), net.params))
+    broken._programs = {}
+    with pytest.raises(ValueError, match="draws that are not finite"):
+        broken.sample(jax.random.key(0), data(25), 7)
+
+
+def test_an_unknown_network_lists_the_shipped_ones() -> None:
+    with pytest.raises(CheckpointError, match=r"no directory 'glm/99'.*glm/1"):
+        icl_bayes.load("glm/99")
