@@ -25,7 +25,7 @@ class ModelConfig:
         base: ``standard | gaussian | laplace``, see :mod:`icl_bayes.flow.bases`.
         inputs: ``theta`` or ``theta_and_score`` (the velocity also sees the squashed residual
             score of the log joint at the denoised point, in whitened coordinates).
-        score_smoothing: whether the score is also averaged over points around the denoised one.
+        smoothed_score: whether it also sees an estimate of the score's mean around that point.
         layout: ``single`` token for the whole theta (the paper's) or one per ``coordinate``.
         parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``
             score, from which the velocity follows (:mod:`icl_bayes.flow.paths`).
@@ -46,7 +46,7 @@ class ModelConfig:
     mlp_rows: int = 50
     base: str = "laplace"
     inputs: str = "theta_and_score"
-    score_smoothing: bool = True
+    smoothed_score: bool = True
     layout: str = "single"
     parametrization: str = "residual"
     pooled_context: bool = True
@@ -72,7 +72,7 @@ class ModelConfig:
     @property
     def score_kinds(self) -> int:
         """Number of score vectors the velocity sees."""
-        return (1 + self.score_smoothing) if self.inputs == "theta_and_score" else 0
+        return (1 + self.smoothed_score) if self.inputs == "theta_and_score" else 0
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,7 @@ class TrainingConfig:
         clip_norm: global gradient norm.
         ema_decay: of the weights that are evaluated and shipped.
         steps_per_call: gradient steps inside one compiled call; checkpoints fall between calls.
+        passes: how many of these steps see every data set simulated for the call; must divide them.
         checkpoint_minutes, evaluate_steps: period of checkpoints and of held-out C2ST.
         num_held_out: validation data sets (seeds below 10,000).
         seed: batches are a pure function of ``(seed, step)``.
@@ -119,7 +120,8 @@ class TrainingConfig:
     l2: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.995
-    steps_per_call: int = 20
+    steps_per_call: int = 40
+    passes: int = 8
     checkpoint_minutes: float = 2.0
     evaluate_steps: int = 1000
     num_held_out: int = 4
@@ -128,6 +130,10 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if len(self.row_buckets) != len(self.bucket_weights) or not self.row_buckets:
             raise ValueError("training.row_buckets and training.bucket_weights must have the same, positive length.")
+        if self.passes < 1 or self.steps_per_call % self.passes:
+            raise ValueError(
+                f"training.steps_per_call ({self.steps_per_call}) must be a multiple of training.passes ({self.passes})."
+            )
         if self.num_steps % self.steps_per_call:
             raise ValueError(
                 f"training.num_steps ({self.num_steps}) must be a multiple of training.steps_per_call "

@@ -73,7 +73,8 @@ def fit(
             configuration is refused.
         run_dir: receives ``metrics.csv``, ``state-*`` (resume) and ``network`` (weights).
         evaluate: compute the periodic held-out C2ST.
-        stop_after_steps: end early (the schedule is unchanged), leaving a resumable state.
+        stop_after_steps: end early, after the chunk that reaches this step (the schedule is unchanged),
+            leaving a resumable state.
         on_chunk: called with the step after every chunk (tests).
 
     Returns:
@@ -93,7 +94,8 @@ def fit(
     is_main = jax.process_index() == 0
     if int(state.step) and is_main:
         console.print(f"Resuming {config.task.name} at step {int(state.step)} of {settings.num_steps}.")
-    _truncate_metrics(run_dir / "metrics.csv", int(state.step))
+    if is_main:
+        _remove_debris(run_dir, int(state.step))
 
     scorer, laplace_c2st = None, float("nan")
     if evaluate and is_main:
@@ -118,14 +120,14 @@ def fit(
         progress.datasets += settings.steps_per_call * batch_size_of(settings, padded_rows, mesh.devices.size)
         step = int(state.step)
         score = float("nan")
-        if scorer is not None and (step % settings.evaluate_steps < settings.steps_per_call or step == end):
+        if scorer is not None and (step % settings.evaluate_steps < settings.steps_per_call or step >= end):
             score = scorer(state.ema)
         if is_main:
             row = (step, progress.seconds, progress.datasets, *info, score, laplace_c2st)
             _append_metrics(run_dir / "metrics.csv", row)
             _report(console, settings.num_steps, progress, row)
             overdue = time.monotonic() - last_saved > 60.0 * settings.checkpoint_minutes
-            if overdue or step == end:
+            if overdue or step >= end:
                 _save_state(run_dir, state, progress)
                 last_saved = time.monotonic()
         if on_chunk is not None:
@@ -249,19 +251,27 @@ def _append_metrics(path: Path, row: tuple[float, ...]) -> None:
         writer.writerow(row)
 
 
-def _truncate_metrics(path: Path, step: int) -> None:
-    """Drop rows after the restored step (they will be computed again) and a torn last line."""
+def _remove_debris(run_dir: Path, step: int) -> None:
+    """What a killed run left behind: half-written states, metrics after the restored step, a torn line.
+
+    Rows after the restored step will be computed again. A row is complete before the state of its
+    step is saved, so no torn one is kept.
+    """
+    for unfinished in run_dir.glob(f".{STATE_PREFIX}*"):
+        shutil.rmtree(unfinished)
+    path = run_dir / "metrics.csv"
     if not path.exists():
         return
-    lines = path.read_text().splitlines()
     kept = [
         line
-        for line in lines[1:]
+        for line in path.read_text().splitlines()
         if line.count(",") == len(METRIC_FIELDS) - 1
         and line.split(",")[0].isdigit()
         and int(line.split(",")[0]) <= step
     ]
-    path.write_text("\n".join([lines[0], *kept]) + "\n")
+    staging = path.with_suffix(".tmp")
+    staging.write_text("\n".join([",".join(METRIC_FIELDS), *kept]) + "\n")
+    staging.replace(path)
 
 
 def _report(console: Console, num_steps: int, progress: Progress, row: tuple[float, ...]) -> None:

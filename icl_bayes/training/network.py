@@ -95,8 +95,8 @@ class Network:
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
-        time_key, noise_key, dropout_key = jax.random.split(rng_key, 3)
-        model = self.model(params, dropout_key)
+        time_key, noise_key, encoder_key, decoder_key = jax.random.split(rng_key, 4)
+        model = self.model(params, encoder_key)
         memory = model.encode(*targets.features)
         num_draws, dim = targets.theta.shape
         config = self.config
@@ -114,7 +114,6 @@ class Network:
         scores = jnp.zeros_like(x1)
         if config.flow.loss == "target_score":
             scores = jax.vmap(lambda u: residual_score(lambda v: self.task.log_joint(v, dataset), affine, u))(x1)
-        velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
         examples = Example(
             stratified_times(time_key, num_draws, self.path.final_time),
             jax.random.normal(noise_key, (num_draws, dim)),
@@ -122,7 +121,14 @@ class Network:
             jax.lax.stop_gradient(scores),
         )
         loss_fn = make_loss(config.flow.loss)
-        losses = jax.vmap(lambda example: loss_fn(self.path, velocity, example))(examples)
+
+        def example_loss(example: Example, dropout_key: Array) -> Array:
+            # The module is put together inside this vmap: its dropout counters can't change from within another.
+            decoder = self.model(params, dropout_key)
+            velocity = make_velocity(decoder, memory, self.path, affine, self.log_density_fn(dataset))
+            return loss_fn(self.path, velocity, example)
+
+        losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         return jnp.mean(losses) + extra
 
 

@@ -103,14 +103,20 @@ def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Calla
 def make_train_chunk(
     network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int
 ) -> Callable[[TrainState], tuple[TrainState, StepInfo]]:
-    """``state -> (state, info)`` over ``steps_per_call`` steps, compiled as one program."""
+    """``state -> (state, info)`` over ``steps_per_call`` steps, compiled as one program.
+
+    The program simulates a pool of data sets and passes over it ``passes`` times, in a new order
+    and with fresh times and noise each time, so that simulation costs little beside gradients.
+    """
     optimizer = make_optimizer(config)
     batch_fn = make_batch_fn(network, config, mesh)
     batch_size = batch_size_of(config, padded_rows, mesh.devices.size)
 
-    def train_step(state: TrainState, _: None) -> tuple[TrainState, StepInfo]:
-        data_key, loss_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), state.step))
-        targets = batch_fn(data_key, padded_rows, batch_size)
+    pool_size = batch_size * config.steps_per_call // config.passes
+    by_data = NamedSharding(mesh, PartitionSpec("data"))
+
+    def train_step(state: TrainState, step: tuple[Array, Targets]) -> tuple[TrainState, StepInfo]:
+        loss_key, targets = step
         loss, gradient = jax.value_and_grad(lambda params: batch_loss(network, params, loss_key, targets))(state.params)
         norm = optax.tree.norm(gradient)
         # One bad batch must not destroy a long run: a step without a finite gradient is skipped.
@@ -124,7 +130,19 @@ def make_train_chunk(
         return TrainState(state.step + 1, params, ema, opt_state), info
 
     def chunk(state: TrainState) -> tuple[TrainState, StepInfo]:
-        return jax.lax.scan(train_step, state, None, length=config.steps_per_call)
+        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+        data_key, order_key, loss_key = jax.random.split(key, 3)
+        pool = batch_fn(data_key, padded_rows, pool_size)
+        orders = jax.vmap(lambda key: jax.random.permutation(key, pool_size))(
+            jax.random.split(order_key, config.passes)
+        )
+
+        def one(state: TrainState, step: tuple[Array, Array]) -> tuple[TrainState, StepInfo]:
+            targets = jax.tree.map(lambda leaf: leaf[step[1]], pool)
+            return train_step(state, (step[0], jax.lax.with_sharding_constraint(targets, by_data)))
+
+        loss_keys = jax.random.split(loss_key, config.steps_per_call)
+        return jax.lax.scan(one, state, (loss_keys, orders.reshape(config.steps_per_call, batch_size)))
 
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(chunk, in_shardings=replicated, out_shardings=replicated, donate_argnums=0)

@@ -23,6 +23,7 @@ TINY = [
     "training.batch_size=8",
     "training.num_steps=2",
     "training.steps_per_call=2",
+    "training.passes=1",
     "evaluate=false",
 ]
 """A network that trains in the time it takes to compile."""

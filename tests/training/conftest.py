@@ -15,6 +15,7 @@ def tiny_config(model: dict | None = None, **training) -> NetworkConfig:
     settings = {
         "num_steps": 12,
         "steps_per_call": 2,
+        "passes": 1,
         "batch_size": 4,
         "row_buckets": [16],
         "bucket_weights": [1.0],
