@@ -37,6 +37,8 @@ class Case:
         dataset: the data, as the methods receive it.
         n, p: rows and columns, as recorded.
         task: gives the matrix of compared sites.
+        theta: ``(dim,)`` unconstrained, what a simulated data set was generated from: one more
+            start for the search of modes by the reference, never shown to a method.
     """
 
     family: str
@@ -48,6 +50,7 @@ class Case:
     n: int
     p: int
     task: ComparedSites
+    theta: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
@@ -77,7 +80,16 @@ class Case:
         return sha.hexdigest()[:12]
 
 
-def case_of(task: Any, dataset: Dataset, *, split: str, name: str | int, seed: int, p: int | None = None) -> Case:
+def case_of(
+    task: Any,
+    dataset: Dataset,
+    *,
+    split: str,
+    name: str | int,
+    seed: int,
+    p: int | None = None,
+    theta: np.ndarray | None = None,
+) -> Case:
     """A case of a `Task` called ``family/scenario``; n and p are read from the data.
 
     Args:
@@ -87,12 +99,13 @@ def case_of(task: Any, dataset: Dataset, *, split: str, name: str | int, seed: i
         name: of the data set within its split.
         seed: test seed.
         p: number of columns; by default that of the first row array with two axes, else 1.
+        theta: see :class:`Case`.
     """
     family, _, scenario = task.name.partition("/")
     if p is None:
         p = next((array.shape[1] for array in dataset.rows.values() if len(array.shape) == 2), 1)
     n = int(np.sum(np.asarray(dataset.row_mask)))
-    return Case(family, scenario, split, str(name), seed, dataset, n, int(p), task)
+    return Case(family, scenario, split, str(name), seed, dataset, n, int(p), task, theta)
 
 
 class HasSample(Protocol):

@@ -29,4 +29,5 @@ class TaskReference:
         if not isinstance(case.task, Task):
             raise TypeError(f"{case.identity} carries a {type(case.task).__name__}, not a Task to draw a reference of.")
         rng_key = jax.random.fold_in(jax.random.key(case.random_seed), stable_hash("reference"))
-        return reference_draws(case.task, case.dataset, rng_key, self.num_draws)
+        starts = None if case.theta is None else case.theta[None, :]
+        return reference_draws(case.task, case.dataset, rng_key, self.num_draws, extra_starts=starts)

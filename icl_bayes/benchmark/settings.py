@@ -64,15 +64,15 @@ class VariationalOptions:
     """Options of the ``vi_*`` methods, see :class:`icl_bayes.baselines.VariationalSampler`."""
 
     num_steps: int = 2000
-    learning_rate: float | None = None
+    learning_rate: float = 0.0
 
 
 @dataclass(frozen=True)
 class ParallelHmcOptions:
     """Options of ``parallel_hmc@K``, see :class:`icl_bayes.baselines.ParallelHmcSampler`."""
 
-    num_steps: int | None = None
-    step_size: float | None = None
+    num_steps: int = 0
+    step_size: float = 0.0
     jitter: float = 0.2
 
 

@@ -65,9 +65,9 @@ def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tup
 
     def attempt(rng_key: Array, index: Array, trial: Array) -> tuple[Dataset, Array]:
         key = jax.random.fold_in(jax.random.fold_in(rng_key, index), trial)
-        dataset = task.simulate(key, num_rows)[1]
+        theta, dataset = task.simulate(key, num_rows)
         finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(value)) for value in dataset.rows.values()]))
-        return dataset, task.is_accepted(dataset) & finite
+        return theta, dataset, task.is_accepted(dataset) & finite
 
     indices = jnp.arange(_AT_ONCE)
     program = jax.jit(jax.vmap(attempt, (None, 0, 0))).lower(jax.random.key(0), indices, indices)
@@ -75,8 +75,11 @@ def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tup
     return program.compile(compiler_options={"xla_backend_optimization_level": 0})
 
 
-def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: int) -> tuple[list[Dataset], int]:
-    """Data sets from the scenario that pass the task's rule on the data, and how many were discarded.
+Pair = tuple[np.ndarray, Dataset]
+
+
+def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: int) -> tuple[list[Pair], int]:
+    """Pairs ``(theta, dataset)`` whose data pass the task's rule, and how many were discarded.
 
     Data set ``i`` comes from ``fold_in(rng_key, i)`` alone, so a longer list begins with a shorter one.
 
@@ -84,17 +87,17 @@ def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: i
         ValueError: if a data set is discarded fifty times in a row.
     """
     simulate = _simulator(task, num_rows)
-    kept: list[Dataset] = []
+    kept: list[Pair] = []
     rejected = 0
     for first in range(0, num_datasets, _AT_ONCE):
-        found: dict[int, Dataset] = {}
+        found: dict[int, Pair] = {}
         wanted = min(_AT_ONCE, num_datasets - first)
         for trial in range(_MAX_ATTEMPTS):
             trials = jnp.full(_AT_ONCE, trial)
-            datasets, accepted = jax.device_get(simulate(rng_key, first + jnp.arange(_AT_ONCE), trials))
+            *drawn, accepted = jax.device_get(simulate(rng_key, first + jnp.arange(_AT_ONCE), trials))
             for slot in set(range(wanted)) - set(found):
                 if accepted[slot]:
-                    found[slot] = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf[slot]), datasets)
+                    found[slot] = jax.tree.map(lambda leaf, slot=slot: np.asarray(leaf[slot]), tuple(drawn))
                 else:
                     rejected += 1
             if len(found) == wanted:
@@ -110,10 +113,10 @@ def simulate_accepted(task: Task, rng_key: Array, num_datasets: int, num_rows: i
 
 def synthetic_suite(task: Task, *, num_datasets: int, num_rows: int, seed: int) -> Suite:
     """Simulated data sets of a scenario; its covariate prior is the task's."""
-    datasets, rejected = simulate_accepted(task, jax.random.key(seed), num_datasets, num_rows)
+    pairs, rejected = simulate_accepted(task, jax.random.key(seed), num_datasets, num_rows)
     cases = tuple(
-        case_of(task, dataset, split="synthetic", name=f"{index:03d}", seed=seed)
-        for index, dataset in enumerate(datasets)
+        case_of(task, dataset, split="synthetic", name=f"{index:03d}", seed=seed, theta=theta)
+        for index, (theta, dataset) in enumerate(pairs)
     )
     simulated = num_datasets + rejected
     notes = {"simulated": simulated, "rejected": rejected, "covariates": task.options["covariates"]}
@@ -133,8 +136,8 @@ def response_moments(task: Task, num_rows: int) -> tuple[float, float]:
     Real responses are given these moments. Medians, since in GLM 7 averages belong to a few extreme data sets.
     """
 
-    datasets, _ = simulate_accepted(task, jax.random.key(_MOMENT_SEED), NUM_MOMENT_DATASETS, num_rows)
-    responses = [np.exp(one["log_y"]) if "log_y" in one else one["y"] for one in datasets]
+    pairs, _ = simulate_accepted(task, jax.random.key(_MOMENT_SEED), NUM_MOMENT_DATASETS, num_rows)
+    responses = [np.exp(one["log_y"]) if "log_y" in one else one["y"] for _, one in pairs]
     values = np.asarray(responses, np.float64)
     return float(np.median(values.mean(axis=1))), float(np.median(values.var(axis=1)))
 

@@ -132,7 +132,8 @@ class TrainingConfig:
             raise ValueError("training.row_buckets and training.bucket_weights must have the same, positive length.")
         if self.passes < 1 or self.steps_per_call % self.passes:
             raise ValueError(
-                f"training.steps_per_call ({self.steps_per_call}) must be a multiple of training.passes ({self.passes})."
+                f"training.steps_per_call ({self.steps_per_call}) must be a multiple of training.passes "
+                f"({self.passes})."
             )
         if self.num_steps % self.steps_per_call:
             raise ValueError(

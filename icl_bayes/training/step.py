@@ -100,6 +100,15 @@ def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Calla
     return batch
 
 
+def visiting_order(rng_key: Array, pool_size: int, batch_size: int, passes: int) -> Array:
+    """Which data sets of a pool each step sees, ``(passes * pool_size / batch_size, batch_size)``.
+
+    Every pass goes through the whole pool in an order of its own.
+    """
+    keys = jax.random.split(rng_key, passes)
+    return jax.vmap(lambda key: jax.random.permutation(key, pool_size))(keys).reshape(-1, batch_size)
+
+
 def make_train_chunk(
     network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int
 ) -> Callable[[TrainState], tuple[TrainState, StepInfo]]:
@@ -133,16 +142,14 @@ def make_train_chunk(
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         data_key, order_key, loss_key = jax.random.split(key, 3)
         pool = batch_fn(data_key, padded_rows, pool_size)
-        orders = jax.vmap(lambda key: jax.random.permutation(key, pool_size))(
-            jax.random.split(order_key, config.passes)
-        )
+        order = visiting_order(order_key, pool_size, batch_size, config.passes)
 
         def one(state: TrainState, step: tuple[Array, Array]) -> tuple[TrainState, StepInfo]:
             targets = jax.tree.map(lambda leaf: leaf[step[1]], pool)
             return train_step(state, (step[0], jax.lax.with_sharding_constraint(targets, by_data)))
 
         loss_keys = jax.random.split(loss_key, config.steps_per_call)
-        return jax.lax.scan(one, state, (loss_keys, orders.reshape(config.steps_per_call, batch_size)))
+        return jax.lax.scan(one, state, (loss_keys, order))
 
     replicated = NamedSharding(mesh, PartitionSpec())
     return jax.jit(chunk, in_shardings=replicated, out_shardings=replicated, donate_argnums=0)

@@ -103,7 +103,7 @@ def test_all_scenarios():
         ("train", ["training.num_steps.x=4"], r"'training.num_steps' has no parts"),
         ("train", ["+extra=1"], r"no setting 'extra'"),
         ("train", ["training.num_steps=many"], r"'many' of type 'str' could not be converted to Integer"),
-        ("train", ["training.num_steps=7"], r"must be a multiple of training.steps_per_call \(2"),
+        ("train", ["training.num_steps=7"], r"must be a multiple of training.steps_per_call \(40"),
         ("train", ["model.encoder=lstm"], r"model.encoder must be one of .*'inducing'.* received 'lstm'"),
         ("train", ["flow.solver=rk5"], r"Unknown solver method 'rk5'; choices"),
         ("train", ["model=small_standard"], r"flow.loss=target_score needs model.base=laplace"),
@@ -126,6 +126,7 @@ def test_all_scenarios():
 def test_mistakes_are_explained(command, overrides, message):
     with pytest.raises(ConfigError, match=message):
         compose(command, overrides)
+
 
 def test_an_unknown_scenario_lists_those_there_are():
     settings = compose("evaluate", ["scenario=[1,9]"])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from icl_bayes.nets import ModelConfig
-from icl_bayes.training import NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
+from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
 
 MODEL = {"width": 8, "heads": 2, "feedforward": 8, "inducing_points": 2, "decoder_blocks": 1, "time_features": 2}
 
 
-def tiny_config(model: dict | None = None, **training) -> NetworkConfig:
+def tiny_config(
+    model: dict | None = None, flow: FlowConfig | None = None, targets: TargetsConfig | None = None, **training
+) -> NetworkConfig:
     """A network that compiles in seconds and trains in milliseconds."""
     settings = {
         "num_steps": 12,
@@ -24,7 +26,8 @@ def tiny_config(model: dict | None = None, **training) -> NetworkConfig:
     return NetworkConfig(
         task=TaskConfig(scenario=1, num_columns=2, covariates="gaussian"),
         model=ModelConfig(**{**MODEL, **(model or {})}),
-        targets=TargetsConfig(num_draws=3, num_leapfrogs=2, newton_steps=4),
+        flow=flow or FlowConfig(),
+        targets=targets or TargetsConfig(num_draws=3, num_leapfrogs=2, newton_steps=4),
         training=TrainingConfig(**{**settings, **training}),
     )
 
