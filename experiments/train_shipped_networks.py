@@ -1,0 +1,42 @@
+"""Train the networks that are shipped, one per scenario; an interrupted run goes on where it stopped.
+
+    python experiments/train_shipped_networks.py [--scenarios 1 5] [--out runs/shipped] [--variant informed]
+
+Each run directory then holds ``metrics.csv``, ``training.png`` and ``network``; copy ``network`` to
+``icl_bayes/weights/glm/SCENARIO`` to ship it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from icl_bayes.cli.main import main as icl_bayes
+
+STEPS = {1: 3000, 2: 3000, 3: 4000, 4: 4000, 5: 5000, 6: 3000, 7: 5000}
+"""Gradient steps of the shipped `informed` networks."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scenarios", type=int, nargs="+", choices=sorted(STEPS), default=sorted(STEPS))
+    parser.add_argument("--variant", default="informed", help="a name of configs/experiment")
+    parser.add_argument("--out", default="runs/shipped")
+    options = parser.parse_args()
+    for scenario in options.scenarios:
+        code = icl_bayes(
+            [
+                "train",
+                f"experiment={options.variant}",
+                f"scenario={scenario}",
+                f"training.num_steps={STEPS[scenario]}",
+                f"out={options.out}/glm-{scenario}-{options.variant}",
+            ]
+        )
+        if code:
+            return code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
