@@ -11,6 +11,7 @@ import numpy as np
 
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.training.network import Network
+from icl_bayes.training.targets import MAX_DECREMENT
 from icl_bayes.training.training_range import summary_statistics
 from icl_bayes.types import Dataset
 
@@ -52,6 +53,16 @@ def check_against_training(
             stacklevel=4,
         )
     return notes
+
+
+def check_base(decrement: float, *, warn: bool = True) -> list[str]:
+    """Warning, likewise, if the Laplace base lies off the mode: such data sets are not trained on."""
+    if decrement <= MAX_DECREMENT:
+        return []
+    note = f"the search for the mode stopped {decrement:.2g} nats below it (limit {MAX_DECREMENT:g})"
+    if warn:
+        warnings.warn(f"The posterior may be wrong: {note}.", UserWarning, stacklevel=3)
+    return [note]
 
 
 def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from icl_bayes.flow import Solver
 from icl_bayes.inference.buckets import padded_length
-from icl_bayes.inference.checks import check_against_training
+from icl_bayes.inference.checks import check_against_training, check_base
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
@@ -116,6 +116,7 @@ class AmortizedPosterior:
         started = time.perf_counter()
         theta, sites, decrement = self._draw(rng_key, prepared, num_draws, solver or self.solver)
         seconds = time.perf_counter() - started
+        notes += check_base(decrement)
         return Posterior(
             task=self.task,
             dataset=prepared,
@@ -155,6 +156,7 @@ class AmortizedPosterior:
             self._require_finite(draws)
             info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
             named = {name: value[i] for name, value in sites.items()}
+            notes[i] += check_base(float(draws.decrement))
             posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info))
         return posteriors
 
@@ -234,6 +236,7 @@ class NetworkSampler:
         theta, sites, decrement = net._draw(rng_key, prepared, num_draws, solver)
         del theta
         seconds = time.perf_counter() - compiled
+        notes += check_base(decrement, warn=False)
         # Draws are independent given the network, so the effective number is the number drawn.
         health = {"ess": float(num_draws), "newton_decrement": decrement}
         status = "warning" if notes else "ok"

@@ -107,3 +107,13 @@ def test_draws_that_are_not_finite_are_never_returned(net: AmortizedPosterior) -
 def test_an_unknown_network_lists_the_shipped_ones() -> None:
     with pytest.raises(CheckpointError, match=r"no directory 'glm/99'.*glm/1"):
         icl_bayes.load("glm/99")
+
+
+def test_a_base_off_the_mode_is_warned_about() -> None:
+    from icl_bayes.inference.checks import check_base
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_base(0.05) == []
+    with pytest.warns(UserWarning, match="stopped 0.3 nats below it"):
+        assert len(check_base(0.3)) == 1
