@@ -26,6 +26,9 @@ WEIGHTS = Path(__file__).parents[1] / "weights"
 CHUNK = 4096
 """Draws per compiled call; more are drawn in several calls of this size."""
 
+AT_ONCE = 8
+"""Data sets computed side by side; with more, intermediate results no longer fit the caches of a CPU."""
+
 
 def shipped_networks() -> list[str]:
     """Names that :func:`load` accepts without a path."""
@@ -189,8 +192,9 @@ class AmortizedPosterior:
         """The compiled sampler for a shape, built at most once."""
         with self._lock:
             if key not in self._programs:
-                one = self._sampler(size, solver)
-                fn = jax.vmap(one, (None, 0, 0, None)) if key[0] == "batch" else one
+                fn = self._sampler(size, solver)
+                if key[0] == "batch":
+                    fn = _over_datasets(fn)
                 self._programs[key] = jax.jit(fn).lower(self.params, rng_key, dataset, jnp.asarray(0)).compile()
                 self.compilations += 1
             return self._programs[key]
@@ -213,6 +217,15 @@ class AmortizedPosterior:
                 f"The network {self.label!r} produced draws that are not finite for this data set, so no posterior is "
                 "returned. Look for extreme values in the data, or use a reference method (baselines.NUTS)."
             )
+
+
+def _over_datasets(sampler: Any) -> Any:
+    """The same sampler for stacked keys and data sets."""
+
+    def sample(params: Any, rng_keys: Array, datasets: Dataset, first: Array) -> Any:
+        return jax.lax.map(lambda one: sampler(params, *one, first), (rng_keys, datasets), batch_size=AT_ONCE)
+
+    return sample
 
 
 @dataclass(eq=False)
