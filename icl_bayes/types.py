@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 Array = jax.Array
+AnyArray = jax.Array | np.ndarray
+"""An array on the device or on the host, where both occur."""
 Sites = Mapping[str, Any]
 """Named, constrained values of a model's latent sites: ``{site: (..., *site_shape)}``."""
 
@@ -33,10 +35,10 @@ class Dataset:
         ValueError: if no rows are given or leading axes disagree.
     """
 
-    rows: dict[str, Array]
-    row_mask: Array
-    column_mask: Array | None
-    constants: dict[str, Array]
+    rows: dict[str, AnyArray]
+    row_mask: AnyArray
+    column_mask: AnyArray | None
+    constants: dict[str, AnyArray]
 
     def __init__(
         self,
@@ -56,14 +58,14 @@ class Dataset:
                 f"{ {name: tuple(value.shape) for name, value in arrays.items()} }."
             )
         self.rows = arrays
-        num_rows = next(iter(lengths.values()))
+        num_rows = next(iter(arrays.values())).shape[0]
         self.row_mask = np.ones(num_rows, bool) if row_mask is None else row_mask
         if tuple(self.row_mask.shape) != (num_rows,):
             raise ValueError(f"row_mask must have shape ({num_rows},); received {tuple(self.row_mask.shape)}.")
         self.column_mask = column_mask
         self.constants = dict(constants or {})
 
-    def __getitem__(self, name: str) -> Array:
+    def __getitem__(self, name: str) -> AnyArray:
         return self.rows[name]
 
     def __contains__(self, name: str) -> bool:

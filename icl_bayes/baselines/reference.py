@@ -29,7 +29,7 @@ from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow.bases import Affine, affine_from_curvature, find_mode
 from icl_bayes.tasks import Task
-from icl_bayes.types import Array, Dataset, SampleResult
+from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
 
 _LIMITS = ChainLimits(r_hat=1.01, ess=1000.0, divergences=1e-3)
 _NUM_CHAINS = 4
@@ -122,7 +122,7 @@ class ReferenceSampler:
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
     def sample(
-        self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: Array | None = None
+        self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: AnyArray | None = None
     ) -> SampleResult:
         """Near-independent draws in random order, status ``failed`` unless every check passed.
 
@@ -218,7 +218,7 @@ def _sampler(task: Task) -> ReferenceSampler:
 
 
 def reference_draws(
-    task: Task, dataset: Dataset, rng_key: Array, num_draws: int = 2000, extra_starts: Array | None = None
+    task: Task, dataset: Dataset, rng_key: Array, num_draws: int = 2000, extra_starts: AnyArray | None = None
 ) -> SampleResult:
     """Reference draws for one data set, see :class:`ReferenceSampler`; programs are kept per task.
 

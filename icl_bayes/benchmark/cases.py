@@ -102,10 +102,9 @@ def case_of(
         theta: see :class:`Case`.
     """
     family, _, scenario = task.name.partition("/")
-    if p is None:
-        p = next((array.shape[1] for array in dataset.rows.values() if len(array.shape) == 2), 1)
+    columns = next((array.shape[1] for array in dataset.rows.values() if len(array.shape) == 2), 1) if p is None else p
     n = int(np.sum(np.asarray(dataset.row_mask)))
-    return Case(family, scenario, split, str(name), seed, dataset, n, int(p), task, theta)
+    return Case(family, scenario, split, str(name), seed, dataset, n, int(columns), task, theta)
 
 
 class HasSample(Protocol):

@@ -57,13 +57,13 @@ def task_under_test(family: str, scenario: str, num_columns: int, covariates: st
 
 
 @lru_cache(maxsize=32)
-def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tuple[Dataset, Array]]:
-    """Compiled ``(rng_key, indices (64,), trials (64,)) -> data sets, whether each is kept``.
+def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tuple[Array, Dataset, Array]]:
+    """Compiled ``(rng_key, indices (64,), trials (64,)) -> thetas, data sets, whether each is kept``.
 
     Always 64 at a time: another width could round differently and give another data set its name.
     """
 
-    def attempt(rng_key: Array, index: Array, trial: Array) -> tuple[Dataset, Array]:
+    def attempt(rng_key: Array, index: Array, trial: Array) -> tuple[Array, Dataset, Array]:
         key = jax.random.fold_in(jax.random.fold_in(rng_key, index), trial)
         theta, dataset = task.simulate(key, num_rows)
         finite = jnp.all(jnp.asarray([jnp.all(jnp.isfinite(value)) for value in dataset.rows.values()]))
@@ -72,7 +72,8 @@ def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tup
     indices = jnp.arange(_AT_ONCE)
     program = jax.jit(jax.vmap(attempt, (None, 0, 0))).lower(jax.random.key(0), indices, indices)
     # It runs a few times for milliseconds, so the time to compile is all that counts.
-    return program.compile(compiler_options={"xla_backend_optimization_level": 0})
+    options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # jax declares str and bool, and takes numbers
+    return program.compile(compiler_options=options)
 
 
 Pair = tuple[np.ndarray, Dataset]

@@ -21,17 +21,14 @@ def to_inference_data(posterior: Posterior) -> Any:
     task, dataset = posterior.task, posterior.dataset
     mask = np.asarray(dataset.row_mask, bool)
     rows = {name: np.asarray(value)[mask] for name, value in dataset.rows.items()}
-    groups = {
+    groups: dict[str, Any] = {
         "posterior": {name: value[None] for name, value in posterior.sites.items()},
         "observed_data": {name: rows[name] for name in task.responses},
         "constant_data": {name: value for name, value in rows.items() if name not in task.responses},
     }
-    if int(arviz.__version__.split(".")[0]) >= 1:
-        result = arviz.from_dict(groups)
-        result["posterior"].attrs.update(_attributes(posterior))
-        return result
-    result = arviz.from_dict(**groups)
-    result.posterior.attrs.update(_attributes(posterior))
+    takes_mapping = int(arviz.__version__.split(".")[0]) >= 1
+    result = arviz.from_dict(groups) if takes_mapping else arviz.from_dict(**groups)
+    result["posterior"].attrs.update(_attributes(posterior))
     return result
 
 

@@ -155,7 +155,7 @@ class AmortizedPosterior:
         result, sites = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
         posteriors = []
         for i, one in enumerate(prepared):
-            draws = ThetaDraws(*(np.asarray(leaf[i]) for leaf in result))
+            draws = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
             self._require_finite(draws)
             info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
             named = {name: value[i] for name, value in sites.items()}

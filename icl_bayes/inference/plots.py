@@ -28,7 +28,8 @@ def plot_marginals(posterior: Posterior, reference: Mapping[str, np.ndarray] | N
     axes = np.atleast_1d(figure.subplots(rows, columns)).ravel()
     for j, (axis, label) in enumerate(zip(axes, labels, strict=False)):
         values = draws[:, j] if other is None else np.concatenate([draws[:, j], other[:, j]])
-        edges = np.linspace(*np.quantile(values, [0.001, 0.999]), 41)
+        low, high = np.quantile(values, [0.001, 0.999])
+        edges = np.linspace(low, high, 41)
         axis.hist(draws[:, j], edges, density=True, color="#0072B2", alpha=0.55, label="network")
         if other is not None:
             axis.hist(other[:, j], edges, density=True, histtype="step", color="black", label="reference")

@@ -12,6 +12,7 @@ from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig
 from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation
+from icl_bayes.types import AnyArray
 
 Array = jax.Array
 
@@ -38,7 +39,7 @@ class DecoderBlock(nnx.Module):
         self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
-    def __call__(self, tokens: Array, memory: tuple[Array, Array], mask: Array, condition: Array) -> Array:
+    def __call__(self, tokens: Array, memory: tuple[Array, Array], mask: AnyArray, condition: Array) -> Array:
         """``(T, width)``; ``memory`` holds this block's keys and values, computed once per data set."""
         pieces = self.modulation(condition)
         if self.has_self_attention:

@@ -11,6 +11,7 @@ from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig, ModelShape
 from icl_bayes.nets.layers import Attend, FeedForward, KeyValue
+from icl_bayes.types import AnyArray
 
 Array = jax.Array
 
@@ -26,7 +27,7 @@ class SetBlock(nnx.Module):
         self.feedforward = FeedForward(config.width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
-    def __call__(self, tokens: Array, source: Array | None = None, mask: Array | None = None) -> Array:
+    def __call__(self, tokens: Array, source: Array | None = None, mask: AnyArray | None = None) -> Array:
         """``(T, width)``; attends to ``source`` ``(N, width)`` with mask ``(N,)``, default itself."""
         normed = self.norm_attention(tokens)
         keys, values = self.key_value(normed if source is None else source)
@@ -43,7 +44,7 @@ class RowTransformer(nnx.Module):
         self.blocks = nnx.List([SetBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.encoder_layers)])
         self.norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, rows: Array, context: Array, row_mask: Array) -> tuple[Array, Array]:
+    def __call__(self, rows: Array, context: Array, row_mask: AnyArray) -> tuple[Array, AnyArray]:
         tokens = self.embed_row(rows) + self.embed_context(context)[None, :]
         for block in self.blocks:
             tokens = block(tokens, mask=row_mask)
@@ -67,7 +68,7 @@ class InducingEncoder(nnx.Module):
         self.mix = nnx.List([SetBlock(config, dtype=dtype, rngs=rngs) for _ in range(config.encoder_layers)])
         self.norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, rows: Array, context: Array, row_mask: Array) -> tuple[Array, Array]:
+    def __call__(self, rows: Array, context: Array, row_mask: AnyArray) -> tuple[Array, AnyArray]:
         embedded = self.embed_row(rows)
         embedded = self.norm_row(embedded + self.refine_row(embedded))
         tokens = self.latents[...] + self.embed_context(context)[None, :]
@@ -91,7 +92,7 @@ class FlatEncoder(nnx.Module):
         )
         self.norm = nnx.LayerNorm(config.width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, rows: Array, context: Array, row_mask: Array) -> tuple[Array, Array]:
+    def __call__(self, rows: Array, context: Array, row_mask: AnyArray) -> tuple[Array, AnyArray]:
         missing = self.num_rows - rows.shape[0]
         if missing < 0:
             raise ValueError(

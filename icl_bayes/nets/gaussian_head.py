@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig, ModelShape
+from icl_bayes.types import AnyArray
 
 Array = jax.Array
 RANK = 2
@@ -61,7 +62,7 @@ class GaussianHead(nnx.Module):
             [nnx.Linear(config.width, 2 * shape.dim, kernel_init=zeros, rngs=rngs) for _ in range(ROUNDS)]
         )
 
-    def __call__(self, rows: Array, row_mask: Array, pooled: Array) -> tuple[Array, Array]:
+    def __call__(self, rows: Array, row_mask: AnyArray, pooled: Array) -> tuple[Array, Array]:
         """Rows ``(n, row_features)``, mask ``(n,)``, pooled memory ``(width,)``."""
         fit = jnp.zeros((rows.shape[0], 2 * RANK))
         mean, scale = jnp.zeros(self.dim), jnp.eye(self.dim)

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icl_bayes.types import AnyArray
+
 Array = jax.Array
 _MASKED = -1e30
 
@@ -39,7 +41,7 @@ class Attend(nnx.Module):
         self.query = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
         self.out = nnx.Linear(width, width, dtype=dtype, rngs=rngs)
 
-    def __call__(self, queries: Array, keys: Array, values: Array, mask: Array | None = None) -> Array:
+    def __call__(self, queries: Array, keys: Array, values: Array, mask: AnyArray | None = None) -> Array:
         """``(T, width)`` from queries ``(T, width)``, keys and values ``(heads, N, d)``, mask ``(N,)``."""
         q = split_heads(self.query(queries), self.heads)
         scores = jnp.einsum("htd,hnd->htn", q, keys).astype(jnp.float32) / jnp.sqrt(q.shape[-1])

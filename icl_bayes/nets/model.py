@@ -13,6 +13,7 @@ from icl_bayes.nets.decoder import DecoderBlock, Head
 from icl_bayes.nets.encoders import ENCODER_TYPES
 from icl_bayes.nets.gaussian_head import GaussianHead
 from icl_bayes.nets.layers import TimeEmbedding
+from icl_bayes.types import AnyArray
 
 Array = jax.Array
 SCORE_SQUASH = 3.0
@@ -31,7 +32,7 @@ class Memory(NamedTuple):
     """
 
     keys_values: tuple[tuple[Array, Array], ...]
-    mask: Array
+    mask: AnyArray
     condition: Array
     shift: Array
     scale: Array
@@ -71,7 +72,7 @@ class InContextFlow(nnx.Module):
         if config.base == "gaussian":
             self.gaussian_head = GaussianHead(config, shape, rngs=rngs)
 
-    def encode(self, rows: Array, context: Array, row_mask: Array) -> Memory:
+    def encode(self, rows: Array, context: Array, row_mask: AnyArray) -> Memory:
         """Memory of one data set.
 
         Args:

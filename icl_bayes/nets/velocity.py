@@ -83,10 +83,11 @@ def make_velocity(
     sees_score = model.config.inputs == "theta_and_score"
     if sees_score and log_density_fn is None:
         raise ValueError("This network's velocity sees the score, so it needs the log joint of the task.")
-    smoothing = smoothing_of(log_density_fn, affine) if sees_score and model.config.smoothed_score else None
+    seen = log_density_fn if sees_score else None
+    smoothing = smoothing_of(seen, affine) if seen is not None and model.config.smoothed_score else None
 
     def velocity(t: Array, x: Array) -> Array:
-        scores = score_inputs(log_density_fn, affine, path, t, x, smoothing) if sees_score else None
+        scores = score_inputs(seen, affine, path, t, x, smoothing) if seen is not None else None
         out = model.output(t, x, memory, scores)
         if model.config.parametrization == "velocity":
             return out

@@ -22,7 +22,7 @@ from numpyro.primitives import Messenger
 
 from icl_bayes.tasks.coordinates import Coordinate, resolve
 from icl_bayes.tasks.information import observation_information, observation_parameters
-from icl_bayes.types import Array, Dataset, Sites
+from icl_bayes.types import AnyArray, Array, Dataset, Sites
 
 
 class Features(NamedTuple):
@@ -36,7 +36,7 @@ class Features(NamedTuple):
 
     rows: Array
     context: Array
-    row_mask: Array
+    row_mask: AnyArray
 
 
 class _Site(NamedTuple):
@@ -191,7 +191,7 @@ class Task:
         programs whose observation laws are known to :mod:`icl_bayes.tasks.information`.
         """
 
-        def parameters(theta: Array) -> list[tuple[Array, ...]]:
+        def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
             return [observation_parameters(fn) for fn, _ in _observations(self._run(theta, dataset)[1])]
 
         jacobians = jax.jacfwd(parameters)(theta)
@@ -363,7 +363,7 @@ def _observed_log_prob(trace: Mapping[str, dict]) -> Array:
     return total
 
 
-def require_finite(name: str, values: np.ndarray) -> np.ndarray:
+def require_finite(name: str, values: AnyArray) -> np.ndarray:
     """``values`` as float32, or a ValueError that says where they are not finite numbers."""
     array = np.asarray(values)
     if array.dtype.kind not in "fiub":

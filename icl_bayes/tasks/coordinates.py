@@ -64,7 +64,7 @@ def _gaussianizing(name: str, forward: Callable[[Any, Array], Array], inverse: C
     return Coordinate(name, lambda fn, u: (forward(fn, u), standard_normal_log_prob(u)), inverse)
 
 
-def _laplace_forward(fn: dist.Laplace, u: Array) -> Array:
+def _laplace_forward(fn: _Broadcast, u: Array) -> Array:
     # One branch per side of the median, so that the derivative at u = 0 is the right one: Newton
     # iterations start there, where sign(u) |.| would give zero and a maximum(u, 0) half of it.
     upper = -_LOG_2 - log_ndtr(-jnp.where(u >= 0, u, 0.0))
@@ -89,26 +89,26 @@ def _upper_tail_to_normal(log_survival: Array) -> Array:
     return jax.lax.scan(newton, u, None, length=3)[0]
 
 
-def _laplace_inverse(fn: dist.Laplace, value: Array) -> Array:
+def _laplace_inverse(fn: _Broadcast, value: Array) -> Array:
     z = (value - fn.loc) / fn.scale
     return jnp.sign(z) * _upper_tail_to_normal(-jnp.abs(z) - _LOG_2)
 
 
-def _exponential_inverse(fn: dist.Exponential, value: Array) -> Array:
+def _exponential_inverse(fn: _Broadcast, value: Array) -> Array:
     z = value * fn.rate
     # P(X > x) = exp(-z): the upper tail is read from exp(-z), the lower one from 1 - exp(-z).
     lower = -_upper_tail_to_normal(jnp.log(-jnp.expm1(-jnp.minimum(z, _LOG_2))))
     return jnp.where(z < _LOG_2, lower, _upper_tail_to_normal(-jnp.maximum(z, _LOG_2)))
 
 
-def _half_normal_forward(fn: dist.HalfNormal, u: Array) -> Array:
+def _half_normal_forward(fn: _Broadcast, u: Array) -> Array:
     # P(|X| > x) = Phi(-u): read from the survival in the upper half, from the cdf in the lower.
     upper = _upper_tail_to_normal(log_ndtr(-jnp.where(u >= 0, u, 0.0)) - _LOG_2)
     lower = _SQRT_2 * erfinv(ndtr(jnp.where(u >= 0, 0.0, u)))
     return fn.scale * jnp.where(u >= 0, upper, lower)
 
 
-def _half_normal_inverse(fn: dist.HalfNormal, value: Array) -> Array:
+def _half_normal_inverse(fn: _Broadcast, value: Array) -> Array:
     z = value / fn.scale
     lower = ndtri(erf(jnp.minimum(z, 0.7) / _SQRT_2))
     return jnp.where(z < 0.6744897501960817, lower, _upper_tail_to_normal(_LOG_2 + log_ndtr(-z)))
@@ -140,22 +140,22 @@ def _log_gamma_log_density(concentration: Array, rate: Array, log_x: Array) -> A
     return concentration * (jnp.log(rate) + log_x) - rate * jnp.exp(log_x) - gammaln(concentration)
 
 
-def _gamma_constrain(fn: dist.Gamma, u: Array) -> tuple[Array, Array]:
+def _gamma_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
     log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, u)
     return jnp.exp(log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
 
 
-def _gamma_unconstrain(fn: dist.Gamma, value: Array) -> Array:
+def _gamma_unconstrain(fn: _Broadcast, value: Array) -> Array:
     return _normal_from_log_gamma(fn.concentration, fn.rate, jnp.log(value))
 
 
-def _inverse_gamma_constrain(fn: dist.InverseGamma, u: Array) -> tuple[Array, Array]:
+def _inverse_gamma_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
     # The sign makes the map increasing; densities in log X and in -log X agree.
     log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, -u)
     return jnp.exp(-log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
 
 
-def _inverse_gamma_unconstrain(fn: dist.InverseGamma, value: Array) -> Array:
+def _inverse_gamma_unconstrain(fn: _Broadcast, value: Array) -> Array:
     return -_normal_from_log_gamma(fn.concentration, fn.rate, -jnp.log(value))
 
 
@@ -220,7 +220,14 @@ def resolve(fn: Any, override: str | None = None) -> tuple[Coordinate, Any]:
 
 
 class _Broadcast:
-    """A base distribution's parameters, broadcast to the full shape of the site."""
+    """A base distribution's parameters, broadcast to the full shape of the site; those it lacks are not set."""
+
+    loc: Array
+    scale: Array
+    rate: Array
+    concentration: Array
+    low: Array
+    high: Array
 
     def __init__(self, fn: Any, shape: tuple[int, ...]) -> None:
         self._shape = shape

@@ -40,13 +40,13 @@ class LogGamma(dist.Distribution):
     """
 
     arg_constraints: ClassVar = {"concentration": constraints.positive, "log_mean": constraints.real}
-    support = constraints.real
+    support = constraints.real  # pyright: ignore[reportAssignmentType]  # NumPyro: "as a class attribute or as a property"
 
     def __init__(self, concentration, log_mean, *, validate_args=None):
         self.concentration, self.log_mean = jnp.broadcast_arrays(jnp.asarray(concentration), jnp.asarray(log_mean))
         super().__init__(batch_shape=self.concentration.shape, validate_args=validate_args)
 
-    def sample(self, key, sample_shape=()):
+    def sample(self, key: jax.Array, sample_shape=()):
         shape = tuple(sample_shape) + self.batch_shape
         standard = jax.random.loggamma(key, jnp.broadcast_to(self.concentration, shape))
         return standard - jnp.log(self.concentration) + self.log_mean

@@ -9,19 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
+from jax.typing import ArrayLike
 from numpyro import handlers
 
 from icl_bayes.tasks.base import Features, Task, require_finite, warn
 from icl_bayes.tasks.covariates import make_covariate_prior
 from icl_bayes.tasks.distributions import LogGamma
-from icl_bayes.types import Array, Dataset
+from icl_bayes.types import AnyArray, Array, Dataset
 
 COEFFICIENT_PRIORS = ("normal", "laplace", "exponential")
 RESPONSES = ("gaussian", "bernoulli", "gamma")
@@ -90,7 +91,7 @@ HYPERPRIOR_RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def coefficient_prior(spec: GLMSpec, scale: Array) -> dist.Distribution:
+def coefficient_prior(spec: GLMSpec, scale: AnyArray) -> dist.Distribution:
     match spec.coefficients:
         case "normal":
             return dist.Normal(0.0, scale)
@@ -100,14 +101,16 @@ def coefficient_prior(spec: GLMSpec, scale: Array) -> dist.Distribution:
             return dist.Exponential(1.0 / scale)
 
 
-def response_law(spec: GLMSpec, linear: Array, sigma2: Array | None) -> dist.Distribution:
+def response_law(spec: GLMSpec, linear: Array, sigma2: ArrayLike | None) -> dist.Distribution:
     """The law of one response given its linear predictor; for gamma, of its logarithm."""
     match spec.response:
         case "gaussian":
+            assert sigma2 is not None
             return dist.Normal(linear, jnp.sqrt(sigma2))
         case "bernoulli":
             return dist.Bernoulli(logits=linear)
         case _:
+            assert sigma2 is not None
             # Mean exp(linear), variance sigma2, hence shape exp(2 linear) / sigma2.
             concentration = jnp.exp(jnp.clip(2.0 * linear, -80.0, 80.0)) / sigma2
             return LogGamma(concentration, linear)
@@ -282,7 +285,7 @@ def make_glm(
 def posterior_predictive(spec: GLMSpec, rng_key: Array, sites: Mapping[str, Array], x: Array) -> Array:
     """One response vector ``(n,)`` given one draw of the sites and covariates ``(n, p)``."""
     linear = x @ sites["beta"] + sites.get("intercept", 0.0)
-    return response_law(spec, linear, sites.get("sigma2")).sample(rng_key)
+    return cast(Array, response_law(spec, linear, sites.get("sigma2")).sample(rng_key))
 
 
 jax.tree_util.register_static(GLMSpec)

@@ -6,7 +6,7 @@ their expected information, which is positive semi-definite everywhere, unlike a
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,11 @@ def _log_shape_information(a: Array) -> Array:
     return jnp.where(a > 8.0, series, small**2 * polygamma(1, small) - small)
 
 
+def _arrays(*parameters: Any) -> tuple[Array, ...]:
+    """Parameters of a law, which programs make of arrays; the types that NumPyro gives them are wider."""
+    return cast(tuple[Array, ...], parameters)
+
+
 def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
     """Orthogonal parameters of an observation law, each of the law's batch shape.
 
@@ -33,9 +38,10 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
     """
     match fn:
         case dist.Normal():
-            return fn.loc, jnp.log(fn.scale)
+            loc, scale = _arrays(fn.loc, fn.scale)
+            return loc, jnp.log(scale)
         case dist.BernoulliLogits():
-            return (fn.logits,)
+            return _arrays(fn.logits)
         case LogGamma():
             return fn.log_mean, jnp.log(fn.concentration)
         case _:
@@ -46,7 +52,8 @@ def observation_information(fn: Any) -> tuple[Array, ...]:
     """Expected information on each of :func:`observation_parameters` (diagonal, by orthogonality)."""
     match fn:
         case dist.Normal():
-            return 1.0 / fn.scale**2, jnp.full(jnp.shape(fn.scale), 2.0)
+            (scale,) = _arrays(fn.scale)
+            return 1.0 / scale**2, jnp.full(jnp.shape(scale), 2.0)
         case dist.BernoulliLogits():
             probability = jax.nn.sigmoid(fn.logits)
             return (probability * (1.0 - probability),)

@@ -9,7 +9,7 @@ never on the generating theta or the state of the chain; a failed proposal is a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import blackjax
 import jax
@@ -89,7 +89,7 @@ def exact_start_chain(
     start = blackjax.hmc.init(affine.backward(theta), whitened)
     _, (positions, rates) = jax.lax.scan(draw, start, jax.random.split(rng_key, config.num_draws - 1))
     # The first state is kept as simulated: a round trip through the whitening would round it.
-    return jnp.concatenate([theta[None, :], affine.forward(positions)]), jnp.mean(rates)
+    return jnp.concatenate([theta[None, :], affine.forward(cast(Array, positions))]), jnp.mean(rates)
 
 
 def make_targets(task: Task, config: TargetsConfig, *, needs_laplace: bool) -> Callable[[Array, Array, int], Targets]:

@@ -61,7 +61,7 @@ class MixtureCovariates:
         """One table ``(n, p)``; see :class:`~icl_bayes.tasks.covariates.CovariatePrior`."""
         check_arguments(num_columns, row_mask)
         choice_key, *component_keys = jax.random.split(rng_key, 1 + len(COMPONENTS))
-        keys = dict(zip(COMPONENTS, component_keys, strict=True))
+        keys: dict[str, Array] = dict(zip(COMPONENTS, component_keys, strict=True))
         draw = jax.random.uniform(choice_key, (), jnp.float32)
         (prior, passed), *others = self.components
         table = prior.sample(keys[prior.name], num_columns, row_mask)

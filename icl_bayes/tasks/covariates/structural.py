@@ -139,7 +139,10 @@ class StructuralCovariates:
         # Squaring favours few levels.
         num_levels = 2 + jnp.floor((self.max_levels - 1) * count * count).astype(jnp.int32)
         num_levels = jnp.minimum(num_levels, self.max_levels)
-        cuts, codes = marginals.levels_from_draws(*level_draws, num_levels, nominal < 0.5, self.min_level_share)
+        share_draws, code_draws = level_draws
+        cuts, codes = marginals.levels_from_draws(
+            share_draws, code_draws, num_levels, nominal < 0.5, self.min_level_share
+        )
         low, high = marginals.inner_range(features, row_mask)
         levels = marginals.to_levels(features, num_levels, cuts, codes, low, high)
         return jnp.where((chosen < self.max_discrete_share * share[0])[:, None], levels, features)

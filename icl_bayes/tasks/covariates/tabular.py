@@ -164,6 +164,7 @@ class TabularCovariates:
         nominal = kinds == _KIND["categorical"]
         several = 3 + jnp.floor((self.max_levels - 2) * first[:, 0]).astype(jnp.int32)
         num_levels = jnp.where(binary, 2, jnp.minimum(several, self.max_levels))
-        cuts, codes = marginals.levels_from_draws(*level_draws, num_levels, nominal, self.min_level_share)
+        share_draws, code_draws = level_draws
+        cuts, codes = marginals.levels_from_draws(share_draws, code_draws, num_levels, nominal, self.min_level_share)
         levels = marginals.to_levels(scores, num_levels, cuts, codes, low, high)
         return jnp.where(kind >= _KIND["binary"], levels, columns)
