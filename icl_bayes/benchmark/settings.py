@@ -298,7 +298,7 @@ class DemoSettings:
         networks, out, baseline: see :class:`EvaluationSettings`.
     """
 
-    scenario: Any = field(default_factory=lambda: [1, 2, 5, 6, 7])
+    scenario: Any = field(default_factory=lambda: [1, 5, 6])
     tables_real: list[str] = field(default_factory=lambda: ["diabetes", "concrete"])
     tables_binary: list[str] = field(default_factory=lambda: ["breast_cancer", "mammographic"])
     tables_positive: list[str] = field(default_factory=lambda: ["real_estate", "abalone"])
