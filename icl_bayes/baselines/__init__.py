@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, cast
 
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
-from icl_bayes.baselines.laplace import LaplaceSampler
+from icl_bayes.baselines.gaussians import GaussianSampler
 from icl_bayes.baselines.map import MapSampler
 from icl_bayes.baselines.nuts import NutsSampler
 from icl_bayes.baselines.parallel_hmc import STARTS, ParallelHmcSampler
@@ -20,7 +20,7 @@ from icl_bayes.types import Sampler
 
 _BASELINES: dict[str, Callable[..., Any]] = {
     "exact": ExactSampler,
-    "laplace": LaplaceSampler,
+    "laplace": GaussianSampler,
     "map": MapSampler,
     "nuts": NutsSampler,
     "nuts_jit": partial(NutsSampler, mode="jit", name="nuts_jit"),
@@ -28,6 +28,7 @@ _BASELINES: dict[str, Callable[..., Any]] = {
     "vi_full": partial(VariationalSampler, guide="full"),
     "vi_structured": partial(VariationalSampler, guide="structured"),
     "vi_iaf": partial(VariationalSampler, guide="iaf"),
+    "vi_fixed_point": partial(GaussianSampler, kind="variational"),
 }
 _PARALLEL_HMC = re.compile(rf"parallel_hmc@(\d+)(?::({'|'.join(STARTS)}))?")
 
@@ -71,7 +72,7 @@ def _options_of(make: Callable[..., Any]) -> list[str]:
 
 __all__ = [
     "ExactSampler",
-    "LaplaceSampler",
+    "GaussianSampler",
     "MapSampler",
     "NutsSampler",
     "ParallelHmcSampler",

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from icl_bayes.baselines.common import check_num_draws, prepared, verdict
-from icl_bayes.baselines.laplace import laplace_health, laplace_of
+from icl_bayes.baselines.gaussians import GaussianInfo, gaussian_health, laplace_of
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow.bases import NewtonInfo
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
@@ -33,13 +32,13 @@ class MapSampler:
         check_num_draws(num_draws)
         dataset = prepared(self.task, dataset)
 
-        def find_mode(dataset: Dataset) -> tuple[dict[str, Any], NewtonInfo]:
+        def find_mode(dataset: Dataset) -> tuple[dict[str, Any], GaussianInfo]:
             affine, info = laplace_of(self.task, dataset)
             return self.task.constrain(affine.shift, dataset), info
 
         call = self.programs.run("mode", find_mode, dataset)
         mode, info = call.outputs
         sites = {name: np.broadcast_to(value, (num_draws, *np.shape(value))) for name, value in mode.items()}
-        failures, warnings, health = laplace_health(info)
+        failures, warnings, health = gaussian_health(info)
         status, message = verdict(failures, warnings)
         return SampleResult(sites, call.seconds_compile, call.seconds_run, status, message, health)

@@ -32,9 +32,9 @@ from icl_bayes.baselines.common import (
     verdict,
 )
 from icl_bayes.baselines.diagnostics import ChainLimits, chain_health, judge_chains
-from icl_bayes.baselines.laplace import laplace_of
+from icl_bayes.baselines.gaussians import laplace_of
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow.bases import find_mode
+from icl_bayes.flow import find_mode
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 

@@ -19,13 +19,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.baselines.common import all_finite, check_num_draws, constrain_draws, prepared, verdict
-from icl_bayes.baselines.laplace import laplace_health, laplace_of
+from icl_bayes.baselines.gaussians import (
+    ENDED,
+    MAX_DECREMENT,
+    GaussianInfo,
+    gaussian_health,
+    laplace_of,
+    variational_of,
+)
 from icl_bayes.baselines.programs import ProgramCache, TimedCall
 from icl_bayes.flow.bases import Affine
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
-STARTS = ("laplace", "map", "prior")
+STARTS = ("laplace", "variational", "map", "prior")
 _MIN_ACCEPTANCE = 0.5
 _TRAJECTORY = 1.8  # a little over a quarter period of a standard normal; the best of a small search on GLM 2 and 5
 
@@ -95,8 +102,9 @@ class ParallelHmcSampler:
     Attributes:
         task: the model.
         num_moves: transitions per chain; none returns the starts themselves.
-        start: ``laplace`` (its draws), ``map`` (the mode) or ``prior`` (standard normal draws
-            in the task's coordinates, in which the prior is about that).
+        start: ``laplace`` (its draws), ``variational`` (draws of the closest Gaussian, in whose whitened
+            coordinates the chains then move, too), ``map`` (the mode) or ``prior`` (standard normal
+            draws in the task's coordinates, in which the prior is about that).
         num_steps: leapfrog steps per move; 0 for as many as make a trajectory of length 1.8.
         step_size: in whitened coordinates; 0 for :func:`default_step_size` of the dimension.
         jitter: relative half-width of the random step sizes.
@@ -137,7 +145,7 @@ class ParallelHmcSampler:
         check_num_draws(num_draws)
 
         def draw(rng_key: Array, dataset: Dataset) -> Any:
-            affine, info = laplace_of(self.task, dataset)
+            affine, info = self._gaussian(dataset)
             start_key, move_key = jax.random.split(rng_key)
             return self._moved(move_key, dataset, affine, self._starts(start_key, affine, num_draws)), info
 
@@ -150,16 +158,20 @@ class ParallelHmcSampler:
         """
 
         def draw(rng_key: Array, dataset: Dataset, thetas: Array) -> Any:
-            affine, info = laplace_of(self.task, dataset)
+            affine, info = self._gaussian(dataset)
             return self._moved(rng_key, dataset, affine, affine.backward(thetas)), info
 
         return self._result(self.programs.run("refine", draw, rng_key, prepared(self.task, dataset), thetas))
+
+    def _gaussian(self, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
+        """The approximation in whose whitened coordinates chains move."""
+        return variational_of(self.task, dataset) if self.start == "variational" else laplace_of(self.task, dataset)
 
     def _starts(self, rng_key: Array, affine: Affine, num_draws: int) -> Array:
         noise = jax.random.normal(rng_key, (num_draws, self.task.dim))
         if self.start == "prior":
             return affine.backward(noise)
-        return noise if self.start == "laplace" else jnp.zeros_like(noise)
+        return jnp.zeros_like(noise) if self.start == "map" else noise
 
     def _moved(self, rng_key: Array, dataset: Dataset, affine: Affine, starts: Array) -> Any:
         moved = MovedChains(starts, jnp.ones(len(starts)))
@@ -177,9 +189,10 @@ class ParallelHmcSampler:
 
     def _result(self, call: TimedCall) -> SampleResult:
         (sites, acceptance), info = call.outputs
-        # A poor Laplace approximation makes moves inefficient, never wrong: no failure of its own.
-        laplace_failures, laplace_warnings, health = laplace_health(info)
-        failures, warnings = [], [*laplace_failures, *laplace_warnings]
+        # A poor Gaussian makes moves inefficient, never wrong: no failure of its own.
+        limit = ENDED if self.start == "variational" else MAX_DECREMENT
+        its_failures, its_warnings, health = gaussian_health(info, limit)
+        failures, warnings = [], [*its_failures, *its_warnings]
         health |= {"acceptance": float(np.mean(acceptance)), "stuck": float(np.mean(acceptance == 0.0))}
         if not health["acceptance"] >= _MIN_ACCEPTANCE:
             warnings.append(

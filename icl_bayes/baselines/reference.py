@@ -27,7 +27,7 @@ from icl_bayes.baselines.diagnostics import (
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow.bases import Affine, affine_from_curvature, find_mode
+from icl_bayes.flow import Affine, affine_from_curvature, find_mode, variational_gaussian
 from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
 
@@ -47,7 +47,7 @@ class Modes(NamedTuple):
     """What the search from many starts found.
 
     Attributes:
-        best: whitening at the mode with the largest Laplace evidence.
+        best: the closest Gaussian, found from the mode with the largest Laplace evidence.
         starts: ``(num_chains, dim)``, modes with a say, chosen far apart.
         spread: ``()``, largest distance of a mode with a say from the best one, in its
             standard deviations.
@@ -66,15 +66,15 @@ def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array
 
     def ascend(start: Array) -> tuple[Affine, Array]:
         mode, info = find_mode(log_joint, lambda theta: task.curvature(theta, dataset), start, num_steps=_MODE_STEPS)
-        curvature = -jax.hessian(log_joint)(mode)
+        curvature = task.curvature(mode, dataset)
         usable = info.is_finite & jnp.all(jnp.isfinite(curvature))
         affine = affine_from_curvature(mode, jnp.where(usable, curvature, jnp.eye(task.dim)))
         return affine, jnp.where(usable, log_joint(mode) + affine.log_det, -jnp.inf)
 
     noise = jax.random.normal(rng_key, (_NUM_MODE_STARTS, task.dim))
-    start = task.starting_point(dataset)
-    near = start + _NEAR * noise[: _NUM_MODE_STARTS // 2]
-    affines, evidence = jax.vmap(ascend)(jnp.concatenate([start[None], extra_starts, near, noise[len(near) :]]))
+    starts = task.starting_points(dataset)
+    near = starts[0] + _NEAR * noise[: _NUM_MODE_STARTS // 2]
+    affines, evidence = jax.vmap(ascend)(jnp.concatenate([starts, extra_starts, near, noise[len(near) :]]))
     best: Affine = jax.tree.map(lambda leaf: leaf[jnp.argmax(evidence)], affines)
     has_say = evidence > jnp.max(evidence) - _EVIDENCE_GAP
 
@@ -87,7 +87,9 @@ def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array
     for _ in range(_NUM_CHAINS - 1):  # greedily the farthest from all chosen so far
         centers.append(affines.shift[jnp.argmax(nearest)])
         nearest = jnp.minimum(nearest, distance(centers[-1]))
-    return Modes(best, jnp.stack(centers), spread)
+    # The closest Gaussian whitens ridges and kinks better than the mode's.
+    whitening, _ = variational_gaussian(log_joint, best)
+    return Modes(whitening, jnp.stack(centers), spread)
 
 
 @dataclass(frozen=True)

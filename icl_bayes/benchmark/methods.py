@@ -75,8 +75,10 @@ def check_method_names(names: Sequence[str]) -> None:
 def variant_of(config: NetworkConfig) -> str:
     """The protocol's name for how a network was built and trained."""
     model, targets = config.model, config.targets
-    if model.base == "laplace":
-        return "informed" if model.inputs == "theta_and_score" else "laplace"
+    if model.base == "variational" and model.inputs == "theta_and_score":
+        return "informed"
+    if model.base == "laplace" and model.inputs == "theta":
+        return "laplace"
     if model.inputs == "theta_and_score":
         return f"{model.base}+score"
     if model.base == "gaussian":
@@ -203,7 +205,7 @@ class MethodRegistry:
         is_tree = directory.is_relative_to(self._root) and directory != self._root
         variant = wanted.variant if is_tree else variant_of(posterior.checkpoint.config)
         if wanted.moves:
-            sampler = PolishedSampler(sampler, ParallelHmcSampler(task, num_moves=wanted.moves))
+            sampler = PolishedSampler(sampler, ParallelHmcSampler(task, num_moves=wanted.moves, start="variational"))
             variant += f"+polish@{wanted.moves}"
         effort = f"{solver.method} steps={solver.num_steps}" if solver.method != "dopri5" else solver.label
         return Method(sampler, "icl", variant, posterior.checkpoint.identity, effort)

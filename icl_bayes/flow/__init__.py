@@ -3,18 +3,29 @@
 Time runs from noise at t = 0 to data at t = 1.
 """
 
-from icl_bayes.flow.bases import BASES, Affine, affine_from_curvature, find_mode, identity_affine, laplace_approximation
+from icl_bayes.flow.bases import (
+    BASES,
+    LIKELIHOOD_BASES,
+    Affine,
+    affine_from_curvature,
+    identity_affine,
+    laplace_approximation,
+)
 from icl_bayes.flow.losses import LOSSES, Example, make_loss, stratified_times
+from icl_bayes.flow.mode_search import NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
+from icl_bayes.flow.variational import variational_gaussian
 
 __all__ = [
     "BASES",
+    "LIKELIHOOD_BASES",
     "LOSSES",
     "METHODS",
     "PATHS",
     "Affine",
     "Example",
+    "NewtonInfo",
     "Path",
     "Solution",
     "Solver",
@@ -26,4 +37,5 @@ __all__ = [
     "make_path",
     "solve",
     "stratified_times",
+    "variational_gaussian",
 ]

@@ -104,7 +104,7 @@ def _variance_preserving(beta_min: float, beta_max: float) -> Callable[[Array], 
 PATHS: dict[str, Path] = {
     # The paper's optimal-transport path, x_t = (1 - (1 - 1e-4) t) x_0 + t x_1.
     "linear": Path("linear", _linear(1e-4)),
-    # Constant variance: with a Laplace base a Gaussian posterior needs no motion at all.
+    # Constant variance: with a base that matches it a Gaussian posterior needs no motion at all.
     "cosine": Path("cosine", _cosine),
     # The paper's appendix L: linear beta schedule 0.1 to 20, cut 1e-5 before the data.
     "variance_preserving": Path("variance_preserving", _variance_preserving(0.1, 20.0), 1.0 - 1e-5),

@@ -11,7 +11,7 @@ import numpy as np
 
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.training.network import Network
-from icl_bayes.training.targets import MAX_DECREMENT
+from icl_bayes.training.targets import MAX_DECREMENT, MAX_RIVAL
 from icl_bayes.training.training_range import summary_statistics
 from icl_bayes.types import Dataset
 
@@ -55,14 +55,27 @@ def check_against_training(
     return notes
 
 
-def check_base(decrement: float, *, warn: bool = True) -> list[str]:
-    """Warning, likewise, if the Laplace base lies off the mode: such data sets are not trained on."""
-    if decrement <= MAX_DECREMENT:
-        return []
-    note = f"the search for the mode stopped {decrement:.2g} nats below it (limit {MAX_DECREMENT:g})"
-    if warn:
-        warnings.warn(f"The posterior may be wrong: {note}.", UserWarning, stacklevel=3)
-    return [note]
+def check_base(decrement: float, rival: float, *, warn: bool = True) -> list[str]:
+    """Warnings, likewise, about the Gaussian that the draws start from: such data sets are not trained on.
+
+    Args:
+        decrement: nats that a further step of its search promised.
+        rival: log mass of a second mode relative to the one it sits in.
+    """
+    notes = []
+    if not decrement <= MAX_DECREMENT:
+        notes.append(
+            f"the search for the Gaussian that draws start from stopped {decrement:.2g} nats short of its end "
+            f"(limit {MAX_DECREMENT:g})"
+        )
+    if rival > MAX_RIVAL:
+        notes.append(
+            f"the posterior has a second mode with {np.exp(min(rival, 0.0)):.0%} (estimate) of the mass of the first, "
+            "which the draws may miss; compare with a reference (icl_bayes.baselines.reference_draws)"
+        )
+    if notes and warn:
+        warnings.warn(f"The posterior may be wrong: {'; '.join(notes)}.", UserWarning, stacklevel=3)
+    return notes
 
 
 def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -53,6 +53,15 @@ def load(name: str | Path) -> AmortizedPosterior:
             f"Shipped networks: {', '.join(shipped_networks()) or 'none'}."
         )
     return AmortizedPosterior.from_checkpoint(load_checkpoint(directory), label=str(name))
+
+
+class _Drawn(NamedTuple):
+    """Draws on the host, and the health of their base (see :class:`ThetaDraws`)."""
+
+    theta: np.ndarray
+    sites: dict[str, np.ndarray]
+    decrement: float
+    rival: float
 
 
 @dataclass(eq=False)
@@ -117,21 +126,22 @@ class AmortizedPosterior:
         prepared = self.prepare(dataset)
         notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
         started = time.perf_counter()
-        theta, sites, decrement = self._draw(rng_key, prepared, num_draws, solver or self.solver)
+        drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver)
         seconds = time.perf_counter() - started
-        notes += check_base(decrement)
+        notes += check_base(drawn.decrement, drawn.rival)
         return Posterior(
             task=self.task,
             dataset=prepared,
-            theta=theta,
-            sites=sites,
+            theta=drawn.theta,
+            sites=drawn.sites,
             notes=tuple(notes),
             info={
                 "network": self.label,
                 "weights": self.checkpoint.identity,
                 "solver": (solver or self.solver).label,
                 "seconds": seconds,
-                "newton_decrement": decrement,
+                "base_decrement": drawn.decrement,
+                "rival_mode": drawn.rival,
             },
         )
 
@@ -159,7 +169,7 @@ class AmortizedPosterior:
             self._require_finite(draws)
             info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
             named = {name: value[i] for name, value in sites.items()}
-            notes[i] += check_base(float(draws.decrement))
+            notes[i] += check_base(float(draws.decrement), float(draws.rival))
             posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info))
         return posteriors
 
@@ -169,24 +179,22 @@ class AmortizedPosterior:
             raise ValueError(f"Expected icl_bayes.Dataset(x=X, y=y); received {type(dataset).__name__}.")
         return self.task.prepare(dataset)
 
-    def _draw(
-        self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver
-    ) -> tuple[np.ndarray, dict[str, np.ndarray], float]:
+    def _draw(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> _Drawn:
         length = padded_length(prepared.padded_rows)
         padded = prepared.pad_rows(length)
         size = min(num_draws, CHUNK)
         program = self._program(("one", length, size, solver), rng_key, padded, size, solver)
         thetas, sites = [], []
-        decrement = 0.0
+        decrement, rival = 0.0, -np.inf
         for first in range(0, num_draws, size):
             draws, named = jax.device_get(program(self.params, rng_key, padded, jnp.asarray(first)))
             self._require_finite(draws)
             thetas.append(draws.theta)
             sites.append(named)
-            decrement = float(draws.decrement)
+            decrement, rival = float(draws.decrement), float(draws.rival)
         theta = np.concatenate(thetas)[:num_draws]
         named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.sites}
-        return theta, named, decrement
+        return _Drawn(theta, named, decrement, rival)
 
     def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver) -> Any:
         """The compiled sampler for a shape, built at most once."""
@@ -246,11 +254,10 @@ class NetworkSampler:
         net._program(("one", length, size, solver), rng_key, prepared.pad_rows(length), size, solver)
         compiled = time.perf_counter()
         notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
-        theta, sites, decrement = net._draw(rng_key, prepared, num_draws, solver)
-        del theta
+        drawn = net._draw(rng_key, prepared, num_draws, solver)
         seconds = time.perf_counter() - compiled
-        notes += check_base(decrement, warn=False)
+        notes += check_base(drawn.decrement, drawn.rival, warn=False)
         # Draws are independent given the network, so the effective number is the number drawn.
-        health = {"ess": float(num_draws), "newton_decrement": decrement}
+        health = {"ess": float(num_draws), "base_decrement": drawn.decrement, "rival_mode": drawn.rival}
         status = "warning" if notes else "ok"
-        return SampleResult(sites, compiled - started, seconds, status, "; ".join(notes), health)
+        return SampleResult(drawn.sites, compiled - started, seconds, status, "; ".join(notes), health)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from icl_bayes.flow import BASES
+
 ENCODERS = ("transformer", "inducing", "mlp")
 LAYOUTS = ("single", "coordinate")
 INPUTS = ("theta", "theta_and_score")
@@ -22,7 +24,7 @@ class ModelConfig:
         encoder_layers, decoder_blocks, head_layers: depths.
         inducing_points: number of latent tokens (``inducing``).
         mlp_rows: rows the ``mlp`` encoder is built for; more rows are an error.
-        base: ``standard | gaussian | laplace``, see :mod:`icl_bayes.flow.bases`.
+        base: ``standard | gaussian | laplace | variational``, see :mod:`icl_bayes.flow.bases`.
         inputs: ``theta`` or ``theta_and_score`` (the velocity also sees the squashed residual
             score of the log joint at the denoised point, in whitened coordinates).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
@@ -44,7 +46,7 @@ class ModelConfig:
     head_layers: int = 1
     inducing_points: int = 8
     mlp_rows: int = 50
-    base: str = "laplace"
+    base: str = "variational"
     inputs: str = "theta_and_score"
     smoothed_score: bool = True
     layout: str = "single"
@@ -57,7 +59,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         choices = {
             "encoder": ENCODERS,
-            "base": ("standard", "gaussian", "laplace"),
+            "base": BASES,
             "inputs": INPUTS,
             "layout": LAYOUTS,
             "parametrization": PARAMETRIZATIONS,

@@ -1,17 +1,24 @@
 """A learned Gaussian base: every row contributes a Gaussian factor, and factors multiply.
 
-A posterior of exchangeable rows is prior times a product of likelihood factors. The head mimics
-that form without knowing the likelihood: from each row (and pooled memory) it predicts low-rank
-natural parameters, sums them over rows and adds a prior's,
+A posterior of exchangeable rows is prior times a product of likelihood factors. The head mimics that
+form without knowing the likelihood. About the mean m of its present Gaussian, each row j offers a few
+linear predictors of theta,
 
-    precision = D + sum_j A_j A_j',      precision @ mean = e + sum_j A_j b_j,
+    eta_jr(theta) = l_jr . c(m) + (l_jr * s(m)) . (theta - m),      l_jr = (S row_j)_r,
 
-which is learned expectation propagation. A second round lets the factors depend on the first
-round's fit at their row, as iterative reweighting does in generalized linear models. Trained by
-maximum likelihood on simulated draws; neither training nor inference evaluates a likelihood.
+and observes each of them with a precision w_jr and a value z_jr that a small network reads off the
+row, the predictor's mean and variance, and a summary of all rows. Then
+
+    precision = D + sum_jr w_jr L_jr L_jr',   L_jr = l_jr * s(m),
+
+and likewise for the mean. A few rounds, each from the last one's Gaussian, let everything depend on the
+fit, as iterative reweighting does in generalized linear models: expectation propagation with learned sites.
+Trained by maximum likelihood on simulated draws; neither training nor inference evaluates a likelihood.
 """
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,62 +29,90 @@ from icl_bayes.types import AnyArray
 
 Array = jax.Array
 RANK = 2
-ROUNDS = 3
-MAX_CONTRIBUTION = 1e3
-"""Bound on the entries of a row's factor: keeps precisions within what float32 can factorize."""
+ROUNDS = 4
+MAX_LOG_WEIGHT = 9.0
+"""Bound on a site's log precision: keeps precisions within what float32 can factorize."""
+
+
+class Fit(NamedTuple):
+    """A round's result: mean ``(dim,)``, covariance factor ``(dim, dim)``, summary of the rows ``(width,)``."""
+
+    mean: Array
+    scale: Array
+    summary: Array
 
 
 class FactorRound(nnx.Module):
-    """Row factors ``A_j (dim, RANK)`` and ``b_j (RANK,)`` from a row, the pooled memory and a fit."""
+    """One round: sites from rows and fit, the Gaussian that they make with the prior's, a new summary."""
 
     def __init__(self, config: ModelConfig, shape: ModelShape, *, rngs: nnx.Rngs) -> None:
-        width = 2 * config.width
-        self.dim = shape.dim
-        small = nnx.initializers.normal(0.02)
-        inputs = shape.row_features + config.width + 2 * RANK
-        self.hidden = nnx.Linear(inputs, width, rngs=rngs)
-        self.middle = nnx.Linear(width, width, rngs=rngs)
-        self.factor = nnx.Linear(width, shape.dim * RANK, kernel_init=small, rngs=rngs)
-        self.skip = nnx.Linear(shape.row_features, shape.dim * RANK, rngs=rngs)
-        self.weight = nnx.Linear(width, RANK, kernel_init=small, rngs=rngs)
-        self.offset = nnx.Linear(width, RANK, kernel_init=small, rngs=rngs)
+        width, dim, features = config.width, shape.dim, shape.row_features
+        self.dim = dim
+        small, zeros = nnx.initializers.normal(0.02), nnx.initializers.zeros_init()
+        self.row = nnx.Linear(features + 2 * RANK + width, width, rngs=rngs)
+        self.row_middle = nnx.Linear(width, width, rngs=rngs)
+        self.site = nnx.Linear(width, 3 * RANK, kernel_init=small, rngs=rngs)
+        self.value = nnx.Linear(features, RANK, kernel_init=small, rngs=rngs)
+        self.shared = nnx.Linear(width, RANK + 2 * dim, kernel_init=zeros, rngs=rngs)
+        self.chart = nnx.Linear(dim + width, width, rngs=rngs)
+        self.chart_out = nnx.Linear(width, 2 * dim, kernel_init=zeros, rngs=rngs)
+        self.evidence = nnx.Linear(features + 4 * RANK, width, rngs=rngs)
+        self.summary = nnx.Linear(2 * width + 2 * dim, width, rngs=rngs)
+        self.summary_out = nnx.Linear(width, width, rngs=rngs)
 
-    def __call__(self, row: Array, pooled: Array, fit: Array) -> tuple[Array, Array]:
-        h = nnx.silu(self.hidden(jnp.concatenate([row, pooled, fit])))
-        h = h + nnx.silu(self.middle(h))
-        factor = (self.skip(row) + self.factor(h)).reshape(self.dim, RANK)
-        # The weight scales a row's information up and down by orders of magnitude.
-        factor = factor * jnp.exp(jnp.clip(self.weight(h), -6.0, 6.0))
-        return jnp.clip(factor, -MAX_CONTRIBUTION, MAX_CONTRIBUTION), jnp.clip(10.0 * self.offset(h), -1e3, 1e3)
+    def __call__(self, rows: Array, row_mask: AnyArray, loadings: Array, fit: Fit) -> Fit:
+        """Rows ``(n, features)``, mask ``(n,)``, loadings ``l`` ``(n, RANK, dim)``."""
+        mean, scale, summary = fit
+        shared, log_prior, location = jnp.split(self.shared(summary), [RANK, RANK + self.dim])
+        bend, log_slope = jnp.split(self.chart_out(nnx.silu(self.chart(jnp.concatenate([mean, summary])))), 2)
+        slope = jnp.exp(jnp.clip(log_slope, -4.0, 2.0))
+        predictors = loadings * slope
+        predicted = loadings @ (mean + bend)
+        spread = jnp.sum((predictors @ scale) ** 2, axis=-1)
+
+        def site(row: Array, predicted: Array, spread: Array) -> tuple[Array, Array]:
+            h = nnx.silu(self.row(jnp.concatenate([row, jnp.arcsinh(predicted), jnp.log(spread + 1e-4), summary])))
+            h = h + nnx.silu(self.row_middle(h))
+            log_weight, gain, change = jnp.split(self.site(h), 3)
+            value = self.value(row) + gain * predicted + change
+            return jnp.exp(jnp.clip(log_weight + shared, -MAX_LOG_WEIGHT, MAX_LOG_WEIGHT)), value
+
+        weights, values = jax.vmap(site)(rows, predicted, spread)
+        weights = jnp.where(row_mask[:, None], weights, 0.0)
+        prior = jnp.exp(jnp.clip(log_prior, -4.0, 6.0))
+        weighted = weights[:, :, None] * predictors
+        precision = jnp.diag(prior) + jnp.einsum("jrd,jre->de", weighted, predictors)
+        offsets = values - predicted + predictors @ mean
+        linear = prior * location + jnp.einsum("jrd,jr->d", weighted, offsets)
+        cholesky = jnp.linalg.cholesky(precision)
+        inverse = jax.scipy.linalg.solve_triangular(cholesky, jnp.eye(self.dim), lower=True)
+        new_mean, new_scale = inverse.T @ (inverse @ linear), inverse.T
+
+        fitted = predicted + predictors @ (new_mean - mean)
+        errors = values - fitted
+        leverage = jnp.sum((predictors @ new_scale) ** 2, axis=-1)
+        seen = [rows, jnp.arcsinh(fitted), jnp.arcsinh(errors), jnp.log(errors**2 + 1e-3), jnp.log(leverage + 1e-4)]
+        evidence = nnx.silu(jax.vmap(self.evidence)(jnp.concatenate(seen, axis=1)))
+        evidence = jnp.sum(jnp.where(row_mask[:, None], evidence, 0.0), axis=0) / jnp.sum(row_mask)
+        state = jnp.concatenate([summary, evidence, new_mean, jnp.log(jnp.diagonal(cholesky))])
+        return Fit(new_mean, new_scale, summary + self.summary_out(nnx.silu(self.summary(state))))
 
 
 class GaussianHead(nnx.Module):
-    """Mean ``(dim,)`` and covariance factor ``(dim, dim)`` of a data set's posterior."""
+    """Means ``(ROUNDS, dim)`` and covariance factors ``(ROUNDS, dim, dim)``; the last round's is the base."""
 
     def __init__(self, config: ModelConfig, shape: ModelShape, *, rngs: nnx.Rngs) -> None:
         self.dim = shape.dim
+        self.loadings = nnx.Linear(shape.row_features, RANK * shape.dim, use_bias=True, rngs=rngs)
+        self.start = nnx.Linear(config.width, config.width, rngs=rngs)
         self.rounds = nnx.List([FactorRound(config, shape, rngs=rngs) for _ in range(ROUNDS)])
-        zeros = nnx.initializers.zeros_init()
-        self.prior = nnx.List(
-            [nnx.Linear(config.width, 2 * shape.dim, kernel_init=zeros, rngs=rngs) for _ in range(ROUNDS)]
-        )
 
     def __call__(self, rows: Array, row_mask: AnyArray, pooled: Array) -> tuple[Array, Array]:
         """Rows ``(n, row_features)``, mask ``(n,)``, pooled memory ``(width,)``."""
-        fit = jnp.zeros((rows.shape[0], 2 * RANK))
-        mean, scale = jnp.zeros(self.dim), jnp.eye(self.dim)
-        for factor_round, prior in zip(self.rounds, self.prior, strict=True):
-            factors, offsets = jax.vmap(factor_round, (0, None, 0))(rows, pooled, fit)
-            factors = jnp.where(row_mask[:, None, None], factors, 0.0)
-            log_precision, location = jnp.split(prior(pooled), 2)
-            base_precision = jnp.exp(jnp.clip(log_precision, -4.0, 6.0))
-            precision = jnp.diag(base_precision) + jnp.einsum("jdr,jer->de", factors, factors)
-            linear = base_precision * location + jnp.einsum("jdr,jr->d", factors, offsets)
-            cholesky = jnp.linalg.cholesky(precision)
-            inverse = jax.scipy.linalg.solve_triangular(cholesky, jnp.eye(self.dim), lower=True)
-            mean, scale = inverse.T @ (inverse @ linear), inverse.T
-            # How each row is fitted, for the next round: its prediction error and its leverage.
-            errors = jnp.einsum("jdr,d->jr", factors, mean) - offsets
-            leverage = jnp.sum(jnp.einsum("jdr,de->jre", factors, scale) ** 2, axis=-1)
-            fit = jnp.concatenate([jnp.arcsinh(errors), jnp.arcsinh(leverage)], axis=1)
-        return mean, scale
+        loadings = self.loadings(rows).reshape(-1, RANK, self.dim)
+        fit = Fit(jnp.zeros(self.dim), jnp.eye(self.dim), self.start(pooled))
+        fits = []
+        for one in self.rounds:
+            fit = one(rows, row_mask, loadings, fit)
+            fits.append(fit)
+        return jnp.stack([fit.mean for fit in fits]), jnp.stack([fit.scale for fit in fits])

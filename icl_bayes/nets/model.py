@@ -27,8 +27,9 @@ class Memory(NamedTuple):
         keys_values: per decoder block, keys and values ``(heads, m, d)``.
         mask: ``(m,)`` boolean, memory tokens that exist.
         condition: ``(width,)``, pooled memory (zeros without ``pooled_context``).
-        shift: ``(dim,)`` and
-        scale: ``(dim, dim)``, a factor of the covariance: the Gaussian base's head (standard otherwise).
+        shift: ``(rounds, dim)`` and
+        scale: ``(rounds, dim, dim)``, factors of covariances: what the Gaussian base's head found in its
+            rounds, of which the last is the base (one standard normal otherwise).
     """
 
     keys_values: tuple[tuple[Array, Array], ...]
@@ -87,7 +88,7 @@ class InContextFlow(nnx.Module):
         condition = jnp.zeros(self.config.width, tokens.dtype)
         if self.config.pooled_context:
             condition = self.pool(pooled) + self.pool_context(context)
-        shift, scale = jnp.zeros(self.shape.dim), jnp.eye(self.shape.dim)
+        shift, scale = jnp.zeros((1, self.shape.dim)), jnp.eye(self.shape.dim)[None]
         if self.config.base == "gaussian":
             shift, scale = self.gaussian_head(rows, row_mask, pooled.astype(jnp.float32))
         return Memory(keys_values, mask, condition, shift, scale)

@@ -86,7 +86,8 @@ class Task:
         features: ``dataset -> Features``, what networks read.
         validate: family-specific checks and conversions of a user's data set.
         example: a valid data set of the task, from which shapes are traced.
-        start: ``dataset -> theta (dim,)``, where mode searches begin (default zero: the prior median).
+        starts: ``dataset -> thetas (k, dim)``, where mode searches begin (default zero alone, near the
+            prior median); several where a posterior may have several modes.
         accept: ``dataset -> bool ()``, whether a simulated data set is kept. A rule on the data
             alone leaves every posterior unchanged; tables record its rate.
         overrides: coordinate overrides per site (see ``coordinates.resolve``).
@@ -106,7 +107,7 @@ class Task:
     example: Dataset
     paper_num_rows: int
     nuisance: tuple[str, ...] = ()
-    start: Callable[[Dataset], Array] | None = None
+    starts: Callable[[Dataset], Array] | None = None
     accept: Callable[[Dataset], Array] | None = None
     hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -281,9 +282,9 @@ class Task:
         """Whether a simulated data set passes the task's rule, ``()`` boolean."""
         return jnp.asarray(True) if self.accept is None else self.accept(dataset)
 
-    def starting_point(self, dataset: Dataset) -> Array:
-        """Where a mode search begins, ``(dim,)``; a function of the data alone."""
-        return jnp.zeros(self.dim) if self.start is None else self.start(dataset)
+    def starting_points(self, dataset: Dataset) -> Array:
+        """Where mode searches begin, ``(k, dim)``; a function of the data alone."""
+        return jnp.zeros((1, self.dim)) if self.starts is None else self.starts(dataset)
 
     # ---------------------------------------------------------------- data from outside
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from icl_bayes.flow import LOSSES, PATHS, Solver
+from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
 
@@ -67,6 +67,7 @@ class TargetsConfig:
         num_leapfrogs: leapfrog steps per move.
         step_size: in whitened coordinates; jittered by up to 20 %.
         newton_steps: damped Fisher-scoring steps for base and metric.
+        variational_steps: fixed-point steps that follow (variational base, and metric of the moves).
     """
 
     num_draws: int = 16
@@ -74,6 +75,7 @@ class TargetsConfig:
     num_leapfrogs: int = 4
     step_size: float = 0.4
     newton_steps: int = 12
+    variational_steps: int = 8
 
     def __post_init__(self) -> None:
         if self.num_draws < 1 or self.num_moves < 0:
@@ -120,8 +122,8 @@ class TrainingConfig:
     l2: float = 0.0
     clip_norm: float = 1.0
     ema_decay: float = 0.995
-    steps_per_call: int = 40
-    passes: int = 8
+    steps_per_call: int = 80
+    passes: int = 16
     checkpoint_minutes: float = 2.0
     evaluate_steps: int = 1000
     num_held_out: int = 4
@@ -159,11 +161,14 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.flow.loss == "target_score" and (
-            self.model.base != "laplace" or self.model.parametrization != "residual"
+            self.model.base not in LIKELIHOOD_BASES or self.model.parametrization != "residual"
         ):
-            raise ValueError("flow.loss=target_score needs model.base=laplace and model.parametrization=residual.")
+            raise ValueError(
+                f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
+                "model.parametrization=residual."
+            )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
-            raise ValueError("model.inputs=theta_and_score needs model.base=laplace or standard.")
+            raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")
 
 
 def from_dict(data: dict[str, Any]) -> NetworkConfig:

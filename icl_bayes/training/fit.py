@@ -44,6 +44,7 @@ METRIC_FIELDS = (
     "kept",
     "held_out_c2st",
     "laplace_c2st",
+    "gaussian_c2st",
 )
 STATE_PREFIX = "state-"
 
@@ -97,11 +98,15 @@ def fit(
     if is_main:
         _remove_debris(run_dir, int(state.step))
 
-    scorer, laplace_c2st = None, float("nan")
+    scorer, laplace_c2st, gaussian_c2st = None, float("nan"), float("nan")
     if evaluate and is_main:
         held_out = make_held_out(network, config)
-        scorer, laplace_c2st = make_scorer(network, held_out, config.flow.make_solver()), held_out.laplace_c2st
-        console.print(f"Held-out C2ST of the Laplace approximation: {laplace_c2st:.3f} (0.5 is perfect)")
+        scorer = make_scorer(network, held_out, config.flow.make_solver())
+        laplace_c2st, gaussian_c2st = held_out.laplace_c2st, held_out.gaussian_c2st
+        console.print(
+            f"Held-out C2ST (0.5 is perfect): Laplace approximation {laplace_c2st:.3f}, "
+            f"closest Gaussian {gaussian_c2st:.3f}"
+        )
 
     programs: dict[int, Callable[[TrainState], Any]] = {}
     last_saved = time.monotonic()
@@ -123,7 +128,7 @@ def fit(
         if scorer is not None and (step % settings.evaluate_steps < settings.steps_per_call or step >= end):
             score = scorer(state.ema)
         if is_main:
-            row = (step, progress.seconds, progress.datasets, *info, score, laplace_c2st)
+            row = (step, progress.seconds, progress.datasets, *info, score, laplace_c2st, gaussian_c2st)
             _append_metrics(run_dir / "metrics.csv", row)
             _report(console, settings.num_steps, progress, row)
             overdue = time.monotonic() - last_saved > 60.0 * settings.checkpoint_minutes
@@ -177,6 +182,7 @@ def plot_metrics(run_dir: Path) -> Path:
     right.plot(rows["seconds"][scored] / 60.0, rows["held_out_c2st"][scored], "o-", color="#D55E00", label="network")
     if np.isfinite(rows["laplace_c2st"]).any():
         right.axhline(np.nanmean(rows["laplace_c2st"]), color="#009E73", linestyle="--", label="Laplace")
+        right.axhline(np.nanmean(rows["gaussian_c2st"]), color="#CC79A7", linestyle=":", label="closest Gaussian")
     right.axhline(0.5, color="black", linewidth=0.8, label="perfect")
     right.set(xlabel="minutes of training", ylabel="C2ST", title="Held-out C2ST against exact-start draws")
     right.legend(frameon=False)
@@ -277,7 +283,11 @@ def _remove_debris(run_dir: Path, step: int) -> None:
 def _report(console: Console, num_steps: int, progress: Progress, row: tuple[float, ...]) -> None:
     step, seconds, datasets, loss = int(row[0]), row[1], int(row[2]), row[3]
     remaining = seconds / step * (num_steps - step)
-    score = "" if np.isnan(row[7]) else f"  held-out C2ST {row[7]:.3f} (Laplace {row[8]:.3f})"
+    score = (
+        ""
+        if np.isnan(row[7])
+        else f"  held-out C2ST {row[7]:.3f} (Laplace {row[8]:.3f}, closest Gaussian {row[9]:.3f})"
+    )
     if score or console.is_terminal or step % (num_steps // 20 or 1) < 20 or step == num_steps:
         console.print(
             f"step {step}/{num_steps}  loss {loss:.4f}  {datasets / max(seconds, 1e-9):,.0f} data sets/s  "

@@ -13,12 +13,23 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icl_bayes.baselines.laplace import laplace_of
-from icl_bayes.flow import Affine, Example, Path, Solver, identity_affine, make_loss, make_path, solve, stratified_times
+from icl_bayes.baselines.gaussians import GaussianInfo
+from icl_bayes.flow import (
+    LIKELIHOOD_BASES,
+    Affine,
+    Example,
+    Path,
+    Solver,
+    identity_affine,
+    make_loss,
+    make_path,
+    solve,
+    stratified_times,
+)
 from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
 from icl_bayes.tasks import Task
 from icl_bayes.training.config import NetworkConfig
-from icl_bayes.training.targets import Targets
+from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import Array, Dataset
 
 Params = Any
@@ -30,12 +41,15 @@ class ThetaDraws(NamedTuple):
     Attributes:
         theta: ``(num_draws, dim)`` unconstrained.
         is_finite: ``()`` whether base and every draw are finite.
-        decrement: ``()`` nats left to the mode (Laplace base; zero otherwise).
+        decrement: ``()`` nats that a further step of the base's search promised (zero if it has none).
+        rival: ``()`` log mass of a second mode relative to the one the base sits in (minus infinity if
+            none was met).
     """
 
     theta: Array
     is_finite: Array
     decrement: Array
+    rival: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,20 +78,18 @@ class Network:
 
     @property
     def needs_log_joint(self) -> bool:
-        """Whether inference evaluates the likelihood (Laplace base or score inputs)."""
-        return self.config.model.base == "laplace" or self.config.model.inputs == "theta_and_score"
+        """Whether inference evaluates the likelihood (base or score inputs)."""
+        return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs == "theta_and_score"
 
-    def base(self, dataset: Dataset, memory: Memory) -> tuple[Affine, Array, Array]:
-        """The base of one data set, whether it is finite, and the Newton decrement."""
+    def base(self, dataset: Dataset, memory: Memory) -> tuple[Affine, GaussianInfo]:
+        """The base of one data set, and its health."""
         kind = self.config.model.base
-        if kind == "laplace":
-            affine, info = laplace_of(self.task, dataset, self.config.targets.newton_steps)
-            return affine, info.is_finite, info.decrement
-        zero = jnp.zeros(())
+        if kind in LIKELIHOOD_BASES:
+            return likelihood_base(kind, self.task, dataset, self.config.targets)
+        nothing_to_find = GaussianInfo(jnp.zeros(()), jnp.all(jnp.isfinite(memory.scale)), jnp.asarray(-jnp.inf))
         if kind == "gaussian":
-            affine = factor_affine(memory.shift, memory.scale)
-            return affine, jnp.all(jnp.isfinite(memory.scale)), zero
-        return identity_affine(self.task.dim), jnp.asarray(True), zero
+            return factor_affine(memory.shift[-1], memory.scale[-1]), nothing_to_find
+        return identity_affine(self.task.dim), nothing_to_find
 
     def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
         if self.config.model.inputs != "theta_and_score":
@@ -88,10 +100,11 @@ class Network:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
         model = self.model(params)
         memory = model.encode(*self.task.features(dataset))
-        affine, is_finite, decrement = self.base(dataset, memory)
+        affine, info = self.base(dataset, memory)
         velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
         solution = solve(jax.vmap(velocity, (None, 0)), noise, solver, final_time=self.path.final_time)
-        return ThetaDraws(affine.forward(solution.x), is_finite & solution.is_finite, decrement)
+        is_finite = info.is_finite & solution.is_finite
+        return ThetaDraws(affine.forward(solution.x), is_finite, info.decrement, info.rival)
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
@@ -102,13 +115,13 @@ class Network:
         config = self.config
         extra = jnp.zeros(())
         if config.model.base == "gaussian":
-            affine = factor_affine(memory.shift, memory.scale)
-            standardized = jax.vmap(affine.backward)(targets.theta)
-            # The head is fitted by maximum likelihood; the flow then sees fixed coordinates.
-            extra = 0.5 * jnp.mean(standardized**2) + affine.log_det / dim
-            affine = jax.lax.stop_gradient(affine)
+            affines = jax.vmap(factor_affine)(memory.shift, memory.scale)
+            standardized = jax.vmap(lambda one: one.backward(targets.theta))(affines)
+            # Every round of the head is fitted by maximum likelihood; the flow then sees fixed coordinates.
+            extra = 0.5 * jnp.mean(standardized**2) + jnp.mean(affines.log_det) / dim
+            affine = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf[-1], affines))
         else:
-            affine = targets.laplace if config.model.base == "laplace" else identity_affine(dim)
+            affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)

@@ -79,8 +79,7 @@ def batch_size_of(config: TrainingConfig, padded_rows: int, num_devices: int) ->
 
 def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Callable[[Array, int, int], Targets]:
     """``(rng_key, padded_rows, batch_size) -> Targets`` of a whole batch, split over devices."""
-    needs_laplace = network.config.model.base == "laplace"
-    targets_fn = make_targets(network.task, network.config.targets, needs_laplace=needs_laplace)
+    targets_fn = make_targets(network.task, network.config.targets, base=network.config.model.base)
     sharding = NamedSharding(mesh, PartitionSpec("data"))
 
     def one(rng_key: Array, padded_rows: int) -> Targets:

@@ -15,14 +15,16 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from icl_bayes.baselines.laplace import laplace_of
-from icl_bayes.flow import Affine
+from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, variational_of
+from icl_bayes.flow import LIKELIHOOD_BASES, Affine, identity_affine
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
 from icl_bayes.types import Array, Dataset
 
 MAX_DECREMENT = 0.1
-"""Nats left to the mode beyond which a simulated data set is not used for training."""
+"""Nats promised by a further step of the base beyond which a simulated data set is not used for training."""
+MAX_RIVAL = -4.6
+"""Log mass of a second mode, relative to the one taken, from which on it is not either: one percent."""
 
 
 class Targets(NamedTuple):
@@ -30,7 +32,8 @@ class Targets(NamedTuple):
 
     Attributes:
         dataset, features: the data, raw and as the network reads it.
-        laplace: mode and whitening of the log joint (a function of the data alone).
+        affine: Gaussian approximation of the posterior (a function of the data alone): the base of the
+            flow if that is computed from the likelihood, and the metric of the moves.
         theta: ``(num_draws, dim)`` exact, dependent draws.
         weight: ``()`` 1 if the task keeps the data set, else 0.
         acceptance: ``()`` mean acceptance rate of the moves.
@@ -38,7 +41,7 @@ class Targets(NamedTuple):
 
     dataset: Dataset
     features: Features
-    laplace: Affine
+    affine: Affine
     theta: Array
     weight: Array
     acceptance: Array
@@ -92,14 +95,27 @@ def exact_start_chain(
     return jnp.concatenate([theta[None, :], affine.forward(cast(Array, positions))]), jnp.mean(rates)
 
 
-def make_targets(task: Task, config: TargetsConfig, *, needs_laplace: bool) -> Callable[[Array, Array, int], Targets]:
+def likelihood_base(kind: str, task: Task, dataset: Dataset, config: TargetsConfig) -> tuple[Affine, GaussianInfo]:
+    """The base computed from the log joint of a data set, ``laplace`` or ``variational``."""
+    if kind == "laplace":
+        return laplace_of(task, dataset, config.newton_steps)
+    return variational_of(task, dataset, config.newton_steps, config.variational_steps)
+
+
+def is_usable(info: GaussianInfo) -> Array:
+    """Whether a base represents its posterior well enough to learn from, ``()``; a rule on the data alone."""
+    return info.is_finite & (info.decrement < MAX_DECREMENT) & (info.rival < MAX_RIVAL)
+
+
+def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[Array, Array, int], Targets]:
     """``(rng_key, num_rows, padded_rows) -> Targets`` for one data set; jit- and vmap-able.
 
     Args:
-        needs_laplace: whether the network's base is the Laplace approximation; it is also
-            computed when the chain moves, as its metric.
+        base: of the network. One computed from the likelihood is also the metric of the moves; with
+            another base, moves use the variational one.
     """
-    uses_laplace = needs_laplace or config.num_moves > 0
+    kind = base if base in LIKELIHOOD_BASES else "variational"
+    needs_gaussian = base in LIKELIHOOD_BASES or config.num_moves > 0
 
     def targets(rng_key: Array, num_rows: Array, padded_rows: int) -> Targets:
         simulate_key, chain_key = jax.random.split(rng_key)
@@ -109,13 +125,11 @@ def make_targets(task: Task, config: TargetsConfig, *, needs_laplace: bool) -> C
         def log_density_fn(theta: Array) -> Array:
             return task.log_joint(theta, dataset)
 
-        if uses_laplace:
-            affine, info = laplace_of(task, dataset, config.newton_steps)
-            # Also a rule on the data alone: without its mode found, a data set has no usable base.
-            accepted = accepted & info.is_finite & (info.decrement < MAX_DECREMENT)
+        if needs_gaussian:
+            affine, info = likelihood_base(kind, task, dataset, config)
+            accepted = accepted & is_usable(info)
         else:
-            eye = jnp.eye(task.dim)
-            affine = Affine(jnp.zeros(task.dim), eye, eye, jnp.zeros(()))
+            affine = identity_affine(task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
         usable = jnp.all(jnp.isfinite(draws)) & accepted
         draws = jnp.where(usable, draws, 0.0)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from icl_bayes.baselines.laplace import laplace_of
+from icl_bayes.baselines.gaussians import laplace_of
 from icl_bayes.tasks import make_task
 
 NUM_DATASETS = 400
@@ -29,7 +29,7 @@ def test_the_mode_is_found_in_98_percent_of_data_sets(scenario: int) -> None:
     def search(rng_key):
         _, dataset = task.simulate(rng_key, task.paper_num_rows)
         affine, info = laplace_of(task, dataset, 12)
-        start = task.starting_point(dataset)
+        start = task.starting_points(dataset)[0]
         gain = task.log_joint(affine.shift, dataset) - task.log_joint(start, dataset)
         return info, gain, task.is_accepted(dataset)
 

@@ -109,11 +109,14 @@ def test_an_unknown_network_lists_the_shipped_ones() -> None:
         icl_bayes.load("glm/99")
 
 
-def test_a_base_off_the_mode_is_warned_about() -> None:
+def test_a_base_that_misses_the_posterior_is_warned_about() -> None:
     from icl_bayes.inference.checks import check_base
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert check_base(0.05) == []
-    with pytest.warns(UserWarning, match="stopped 0.3 nats below it"):
-        assert len(check_base(0.3)) == 1
+        assert check_base(0.05, -np.inf) == []
+    with pytest.warns(UserWarning, match=r"stopped 0\.3 nats short of its end"):
+        assert len(check_base(0.3, -8.0)) == 1
+    with pytest.warns(UserWarning, match=r"second mode with 14% \(estimate\) of the mass.*reference_draws"):
+        assert len(check_base(0.0, -2.0)) == 1
+    assert len(check_base(float("nan"), -2.0, warn=False)) == 2

@@ -26,15 +26,21 @@ class Case(NamedTuple):
     coordinate: str
     cdf_error: float | None  # largest |Phi(u) - P(value <= value(u))|; None where it isn't meant to be small
     widest: float = 5.0  # |u| up to which float32 values determine u
+    override: str | None = None
 
 
 EXACT = 3e-6
 CASES = {
     "normal": Case(dist.Normal(1.0, 2.0), scipy.stats.norm(1.0, 2.0), "normal", EXACT),
     "log_normal": Case(dist.LogNormal(0.5, 0.8), scipy.stats.lognorm(0.8, scale=np.exp(0.5)), "log_normal", EXACT),
-    "laplace": Case(dist.Laplace(0.0, 1.5), scipy.stats.laplace(0.0, 1.5), "laplace", EXACT),
+    "laplace": Case(dist.Laplace(0.0, 1.5), scipy.stats.laplace(0.0, 1.5), "laplace", EXACT, override="gaussianizing"),
+    "laplace, scaled": Case(dist.Laplace(0.5, 1.5), scipy.stats.laplace(0.5, 1.5), "scaled_laplace", None),
     # Below u = -3.5 (values under 2.3e-4 of the mean), log Phi(-u) is known to 6e-8 only.
-    "exponential": Case(dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "exponential", EXACT, widest=3.5),
+    "exponential": Case(
+        dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "exponential", EXACT, 3.5, "gaussianizing"
+    ),
+    # Far to the left a value is exp(6 u) / 6 of the mean, and float32 still knows its logarithm.
+    "exponential, softplus": Case(dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "softplus_exponential", None),
     "half_normal": Case(dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "half_normal", EXACT),
     # Near its upper end a uniform variable has the spacing of float32 at one, 6e-8.
     "uniform": Case(dist.Uniform(-1.0, 3.0), scipy.stats.uniform(-1.0, 4.0), "uniform", EXACT, widest=3.5),
@@ -64,7 +70,7 @@ class Mapped(NamedTuple):
 @functools.cache
 def mapped(name: str) -> tuple[Mapped, Mapped]:
     """On the grid and far out, as float64."""
-    coordinate, fn = resolve(CASES[name].fn)
+    coordinate, fn = resolve(CASES[name].fn, CASES[name].override)
 
     def one(u):
         value, log_density = coordinate.constrain(fn, u)
@@ -113,7 +119,7 @@ def test_prior_is_standard_normal_in_the_coordinate(name: str) -> None:
 
 @pytest.mark.parametrize("name", GAUSSIANIZING)
 def test_prior_draws_are_standard_normal_in_the_coordinate(name: str) -> None:
-    coordinate, fn = resolve(CASES[name].fn)
+    coordinate, fn = resolve(CASES[name].fn, CASES[name].override)
     values = np.asarray(CASES[name].reference.rvs(2000, random_state=7), np.float32)
     draws = jax.jit(lambda values: coordinate.unconstrain(fn, values))(values)
     assert scipy.stats.kstest(draws, "norm").pvalue > 1e-5
@@ -147,7 +153,7 @@ def test_slope_at_the_branch_point_is_that_of_both_sides(name: str, slope: float
 
 def test_expanded_priors_use_the_map_of_their_base_elementwise() -> None:
     expanded = dist.Laplace(0.0, jnp.asarray([1.0, 2.0])).expand([3, 2]).to_event(2)
-    coordinate, fn = resolve(expanded)
+    coordinate, fn = resolve(expanded, "gaussianizing")
     assert coordinate.name == "laplace"
     assert coordinate.shape(fn) == (3, 2)
     u = np.random.default_rng(0).normal(size=(3, 2)).astype(np.float32)
@@ -161,8 +167,21 @@ def test_a_coordinate_can_be_overridden_by_the_bijector() -> None:
     value, log_density = coordinate.constrain(fn, jnp.asarray(0.3))
     assert value == pytest.approx(np.exp(0.3))
     assert log_density == pytest.approx(scipy.stats.expon(scale=0.5).logpdf(np.exp(0.3)) + 0.3)
-    with pytest.raises(ValueError, match="Unknown coordinate 'logit'; choices: .*'bijector'"):
+    with pytest.raises(ValueError, match="Unknown coordinate 'logit'; choices: .*'bijector', 'gaussianizing'"):
         resolve(dist.Exponential(2.0), "logit")
+
+
+def test_maps_of_coefficients_keep_ridges_straight() -> None:
+    """Where a posterior has its mass, coefficients are linear in their coordinates."""
+    u = jnp.linspace(-4.0, 4.0, 33)
+    for prior, inside in ((dist.Laplace(0.0, 2.0), jnp.ones(33, bool)), (dist.Exponential(0.5), u >= 1.0)):
+        coordinate, fn = resolve(prior.expand([33]).to_event(1))
+        value, _ = coordinate.constrain(fn, u)
+        bend = np.diff(np.asarray(value), 2)[np.asarray(inside)[:-2]]
+        assert np.max(np.abs(bend)) < 2e-3
+    # Negative control: the Gaussianizing map bends over its whole range.
+    coordinate, fn = resolve(dist.Laplace(0.0, 2.0).expand([33]).to_event(1), "gaussianizing")
+    assert np.max(np.abs(np.diff(np.asarray(coordinate.constrain(fn, u)[0]), 2))) > 0.05
 
 
 def test_a_simplex_counts_one_coordinate_less() -> None:

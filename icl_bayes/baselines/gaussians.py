@@ -1,0 +1,178 @@
+"""Gaussian approximations of a task's posterior given a data set: Laplace's, and the closest one.
+
+Both start from the best of the modes that are reached from the task's starting points. They are
+functions of the data alone, traceable, and serve as baselines, as bases of the flow, and as the metric
+of Hamiltonian moves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from icl_bayes.baselines.common import (
+    all_finite,
+    check_num_draws,
+    constrain_draws,
+    curvature_of,
+    log_joint_of,
+    prepared,
+    verdict,
+)
+from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.flow import Affine, affine_from_curvature, find_mode, laplace_approximation, variational_gaussian
+from icl_bayes.tasks import Task
+from icl_bayes.types import Array, Dataset, SampleResult
+
+DISTINCT = 3.0
+"""Standard deviations of the best mode's Gaussian beyond which another mode counts as another."""
+ENDED = 0.1
+"""Nats promised by a further step up to which a search has arrived somewhere."""
+MAX_DECREMENT = 1e-3
+"""Nats between the point returned and the mode."""
+MAX_RIVAL = -4.6
+"""Log mass of a second mode, relative to the one taken, above which it is reported: one percent."""
+
+
+class GaussianInfo(NamedTuple):
+    """Health of a Gaussian approximation.
+
+    Attributes:
+        decrement: ``()``, nats that a further step still promised.
+        is_finite: ``()`` boolean.
+        rival: ``()``, log mass of the best distinct mode relative to the one taken, by their Laplace
+            evidence; minus infinity if none was met.
+    """
+
+    decrement: Array
+    is_finite: Array
+    rival: Array
+
+
+class BestMode(NamedTuple):
+    """The mode with the largest Laplace evidence: its Gaussian, and :class:`GaussianInfo` of the search."""
+
+    affine: Affine
+    info: GaussianInfo
+
+
+def best_mode(task: Task, dataset: Dataset, num_steps: int = 12) -> BestMode:
+    """Fisher scoring (or damped Newton) from each of the task's starting points; the best end is taken."""
+    log_joint = partial(log_joint_of, task, dataset)
+    curvature_fn = partial(curvature_of, task, dataset)
+
+    def ascend(start: Array) -> tuple[Affine, Array, Array]:
+        mode, info = find_mode(log_joint, curvature_fn, start, num_steps=num_steps)
+        metric = curvature_fn(mode)
+        usable = info.is_finite & jnp.all(jnp.isfinite(metric))
+        affine = affine_from_curvature(jnp.where(usable, mode, 0.0), jnp.where(usable, metric, jnp.eye(task.dim)))
+        return affine, jnp.where(usable, log_joint(mode) + affine.log_det, -jnp.inf), info.decrement
+
+    starts = task.starting_points(dataset)
+    if len(starts) == 1:
+        affine, evidence, decrement = ascend(starts[0])
+        return BestMode(affine, GaussianInfo(decrement, jnp.isfinite(evidence), jnp.asarray(-jnp.inf)))
+    affines, evidence, decrements = jax.vmap(ascend)(starts)
+    chosen = jnp.argmax(evidence)
+    best: Affine = jax.tree.map(lambda leaf: leaf[chosen], affines)
+    distance = jnp.linalg.norm(best.backward(affines.shift), axis=1)
+    others = jnp.where((distance > DISTINCT) & (decrements < ENDED), evidence - evidence[chosen], -jnp.inf)
+    is_finite = jnp.isfinite(evidence[chosen])
+    return BestMode(best, GaussianInfo(decrements[chosen], is_finite, jnp.max(others)))
+
+
+def laplace_of(
+    task: Task, dataset: Dataset, num_steps: int = 16, num_newton_steps: int = 8
+) -> tuple[Affine, GaussianInfo]:
+    """The Laplace approximation: mode and inverse Hessian of the log joint.
+
+    Args:
+        num_steps: steps of Fisher scoring, which come close from anywhere but may end slowly.
+        num_newton_steps: Newton steps that follow, quadratic near the mode.
+    """
+    near = best_mode(task, dataset, num_steps)
+    affine, info = laplace_approximation(
+        partial(log_joint_of, task, dataset), task.dim, num_steps=num_newton_steps, start=near.affine.shift
+    )
+    return affine, GaussianInfo(info.decrement, info.is_finite, near.info.rival)
+
+
+def variational_of(
+    task: Task, dataset: Dataset, num_steps: int = 12, num_variational_steps: int = 8
+) -> tuple[Affine, GaussianInfo]:
+    """The Gaussian closest to the posterior, from the mode reached by Fisher scoring.
+
+    Args:
+        num_steps: steps of Fisher scoring.
+        num_variational_steps: steps of :func:`icl_bayes.flow.variational_gaussian`.
+    """
+    near = best_mode(task, dataset, num_steps)
+    affine, info = variational_gaussian(
+        partial(log_joint_of, task, dataset), near.affine, num_steps=num_variational_steps
+    )
+    return affine, GaussianInfo(info.decrement, info.is_finite & near.info.is_finite, near.info.rival)
+
+
+_KINDS = {"laplace": laplace_of, "variational": variational_of}
+_NAMES = {"laplace": "laplace", "variational": "vi_fixed_point"}
+
+
+def gaussian_health(
+    info: GaussianInfo, max_decrement: float = MAX_DECREMENT
+) -> tuple[list[str], list[str], dict[str, float]]:
+    """Failures, warnings and numbers of a finished Gaussian approximation."""
+    failures, warnings = [], []
+    decrement, rival = float(info.decrement), float(info.rival)
+    if not bool(info.is_finite):
+        failures.append("the mode search ended in values that are not finite")
+    elif not decrement <= max_decrement:
+        warnings.append(f"the search stopped {decrement:.2g} nats short of its end (limit {max_decrement:g})")
+    if rival > MAX_RIVAL:
+        warnings.append(f"a second mode holds an estimated {np.exp(rival):.2g} of the mass of the one taken")
+    return failures, warnings, {"newton_decrement": decrement, "rival_mode": rival}
+
+
+@dataclass(frozen=True)
+class GaussianSampler:
+    """Draws from a Gaussian approximation in unconstrained coordinates, then constrained.
+
+    Attributes:
+        task: the model; its coordinates decide how Gaussian the posterior is.
+        kind: ``laplace`` (mode and inverse Hessian of the log joint) or ``variational`` (the Gaussian
+            closest to the posterior, on which the flow of an informed network is based).
+    """
+
+    task: Task
+    kind: str = "laplace"
+    name: str = ""
+    programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise ValueError(f"Unknown kind {self.kind!r} of a Gaussian approximation; choices: {', '.join(_KINDS)}.")
+        object.__setattr__(self, "name", self.name or _NAMES[self.kind])
+
+    def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
+        """Independent draws; ``health`` holds ``newton_decrement``, nats left to the end of the search."""
+        check_num_draws(num_draws)
+        dataset = prepared(self.task, dataset)
+        approximation = _KINDS[self.kind]
+
+        def draw(rng_key: Array, dataset: Dataset) -> tuple[dict[str, Any], GaussianInfo]:
+            affine, info = approximation(self.task, dataset)
+            thetas = affine.forward(jax.random.normal(rng_key, (num_draws, self.task.dim)))
+            return constrain_draws(self.task, thetas, dataset), info
+
+        call = self.programs.run(num_draws, draw, rng_key, dataset)
+        sites, info = call.outputs
+        limit = MAX_DECREMENT if self.kind == "laplace" else ENDED
+        failures, warnings, health = gaussian_health(info, limit)
+        if not all_finite(sites):
+            failures.append("some draws are not finite")
+        status, message = verdict(failures, warnings)
+        return SampleResult(sites, call.seconds_compile, call.seconds_run, status, message, health)
