@@ -7,7 +7,9 @@ linear predictors of theta,
     eta_jr(theta) = l_jr . c(m) + (l_jr * s(m)) . (theta - m),      l_jr = (S row_j)_r,
 
 and observes each of them with a precision w_jr and a value z_jr that a small network reads off the
-row, the predictor's mean and variance, and a summary of all rows. Then
+row, the predictor's mean and variance, and a summary of all rows. The prior offers one site per
+coordinate, with a precision D_d and a location read off that coordinate's mean and variance, as are
+the local scale s and bend c of the coordinate's map. Then
 
     precision = D + sum_jr w_jr L_jr L_jr',   L_jr = l_jr * s(m),
 
@@ -42,6 +44,27 @@ class Fit(NamedTuple):
     summary: Array
 
 
+class CoordinateNetworks(nnx.Module):
+    """One small network per coordinate, from its mean, variance and the summary to five numbers."""
+
+    HIDDEN, OUTPUTS, CONTEXT = 24, 5, 4
+
+    def __init__(self, dim: int, width: int, *, rngs: nnx.Rngs) -> None:
+        self.context = nnx.Linear(width, self.CONTEXT, rngs=rngs)
+        inputs = 2 + self.CONTEXT
+        self.hidden = nnx.Param(jax.random.normal(rngs.params(), (dim, inputs, self.HIDDEN)) / inputs**0.5)
+        self.bias = nnx.Param(jax.random.normal(rngs.params(), (dim, self.HIDDEN)))
+        self.out = nnx.Param(jnp.zeros((dim, self.HIDDEN, self.OUTPUTS)))
+        self.offset = nnx.Param(jnp.zeros((dim, self.OUTPUTS)))
+
+    def __call__(self, mean: Array, variance: Array, summary: Array) -> Array:
+        """``(5, dim)`` from mean and variance ``(dim,)`` and the summary ``(width,)``."""
+        context = jnp.broadcast_to(self.context(summary), (mean.shape[0], self.CONTEXT))
+        inputs = jnp.concatenate([jnp.stack([mean, jnp.log(variance + 1e-6)], axis=1), context], axis=1)
+        hidden = nnx.silu(jnp.einsum("di,dih->dh", inputs, self.hidden[...]) + self.bias[...])
+        return (jnp.einsum("dh,dho->do", hidden, self.out[...]) + self.offset[...]).T
+
+
 class FactorRound(nnx.Module):
     """One round: sites from rows and fit, the Gaussian that they make with the prior's, a new summary."""
 
@@ -53,9 +76,8 @@ class FactorRound(nnx.Module):
         self.row_middle = nnx.Linear(width, width, rngs=rngs)
         self.site = nnx.Linear(width, 3 * RANK, kernel_init=small, rngs=rngs)
         self.value = nnx.Linear(features, RANK, kernel_init=small, rngs=rngs)
-        self.shared = nnx.Linear(width, RANK + 2 * dim, kernel_init=zeros, rngs=rngs)
-        self.chart = nnx.Linear(dim + width, width, rngs=rngs)
-        self.chart_out = nnx.Linear(width, 2 * dim, kernel_init=zeros, rngs=rngs)
+        self.shared = nnx.Linear(width, RANK, kernel_init=zeros, rngs=rngs)
+        self.coordinates = CoordinateNetworks(dim, width, rngs=rngs)
         self.evidence = nnx.Linear(features + 4 * RANK, width, rngs=rngs)
         self.summary = nnx.Linear(2 * width + 2 * dim, width, rngs=rngs)
         self.summary_out = nnx.Linear(width, width, rngs=rngs)
@@ -63,8 +85,8 @@ class FactorRound(nnx.Module):
     def __call__(self, rows: Array, row_mask: AnyArray, loadings: Array, fit: Fit) -> Fit:
         """Rows ``(n, features)``, mask ``(n,)``, loadings ``l`` ``(n, RANK, dim)``."""
         mean, scale, summary = fit
-        shared, log_prior, location = jnp.split(self.shared(summary), [RANK, RANK + self.dim])
-        bend, log_slope = jnp.split(self.chart_out(nnx.silu(self.chart(jnp.concatenate([mean, summary])))), 2)
+        shared = self.shared(summary)
+        log_slope, bend, log_prior, location, pull = self.coordinates(mean, jnp.sum(scale**2, axis=1), summary)
         slope = jnp.exp(jnp.clip(log_slope, -4.0, 2.0))
         predictors = loadings * slope
         predicted = loadings @ (mean + bend)
@@ -83,7 +105,7 @@ class FactorRound(nnx.Module):
         weighted = weights[:, :, None] * predictors
         precision = jnp.diag(prior) + jnp.einsum("jrd,jre->de", weighted, predictors)
         offsets = values - predicted + predictors @ mean
-        linear = prior * location + jnp.einsum("jrd,jr->d", weighted, offsets)
+        linear = prior * (location + pull * mean) + jnp.einsum("jrd,jr->d", weighted, offsets)
         cholesky = jnp.linalg.cholesky(precision)
         inverse = jax.scipy.linalg.solve_triangular(cholesky, jnp.eye(self.dim), lower=True)
         new_mean, new_scale = inverse.T @ (inverse @ linear), inverse.T

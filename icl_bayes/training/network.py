@@ -33,6 +33,7 @@ from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import Array, Dataset
 
 Params = Any
+DEGREES_OF_FREEDOM = 40.0
 
 
 class ThetaDraws(NamedTuple):
@@ -117,8 +118,8 @@ class Network:
         if config.model.base == "gaussian":
             affines = jax.vmap(factor_affine)(memory.shift, memory.scale)
             standardized = jax.vmap(lambda one: one.backward(targets.theta))(affines)
-            # Every round of the head is fitted by maximum likelihood; the flow then sees fixed coordinates.
-            extra = 0.5 * jnp.mean(standardized**2) + jnp.mean(affines.log_det) / dim
+            # Every round of the head is fitted; the flow then sees fixed coordinates.
+            extra = (student_loss(standardized) + jnp.mean(affines.log_det)) / dim
             affine = jax.lax.stop_gradient(jax.tree.map(lambda leaf: leaf[-1], affines))
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
@@ -143,6 +144,20 @@ class Network:
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         return jnp.mean(losses) + extra
+
+
+def student_loss(standardized: Array) -> Array:
+    """Minus the log density of a multivariate t law, up to a constant, mean over draws, ``()``.
+
+    With this many degrees of freedom its optimum is within two percent of the Gaussian one, but a data set
+    that is badly fitted early in training pulls with bounded force instead of drowning the others.
+
+    Args:
+        standardized: ``(..., dim)`` draws in the coordinates in which the fitted law is standard.
+    """
+    dim = standardized.shape[-1]
+    squares = jnp.sum(standardized**2, axis=-1)
+    return jnp.mean(0.5 * (DEGREES_OF_FREEDOM + dim) * jnp.log1p(squares / DEGREES_OF_FREEDOM))
 
 
 def factor_affine(shift: Array, scale: Array) -> Affine:
