@@ -38,7 +38,8 @@ def one_data_set(scenario: int, repeats: int) -> list[dict[str, Any]]:
     task, net = make_task(name, covariates="tabular"), icl_bayes.load(name)
     datasets = simulate(task, max(repeats, 3), seed=900 + scenario)
     methods: dict[str, Any] = {"network": None}
-    methods |= {label: make_baseline(label, task) for label in ("laplace", "parallel_hmc@2", "parallel_hmc@5")}
+    rivals = ("laplace", "vi_fixed_point", "parallel_hmc@2", "parallel_hmc@5", "parallel_hmc@2:variational")
+    methods |= {label: make_baseline(label, task) for label in rivals}
     methods |= {"nuts (jit)": make_baseline("nuts_jit", task), "nuts (MCMC.run)": make_baseline("nuts", task)}
     rows = []
     for label, method in methods.items():

@@ -31,7 +31,7 @@ from icl_bayes.types import AnyArray
 
 Array = jax.Array
 RANK = 2
-ROUNDS = 4
+ROUNDS = 3
 MAX_LOG_WEIGHT = 9.0
 """Bound on a site's log precision: keeps precisions within what float32 can factorize."""
 
