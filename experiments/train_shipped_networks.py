@@ -13,7 +13,7 @@ import sys
 
 from icl_bayes.cli.main import main as icl_bayes
 
-STEPS = {1: 3200, 2: 3200, 3: 3200, 4: 3200, 5: 4000, 6: 3200, 7: 4000}
+STEPS = {1: 1600, 2: 1600, 3: 3200, 4: 3200, 5: 4000, 6: 1600, 7: 4000}
 """Gradient steps of the shipped `informed` networks."""
 
 
