@@ -49,7 +49,7 @@ def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def write_network(directory: Path, scenario: int, experiment: str = "informed") -> Path:
-    """Save fresh weights of a tiny network; with its Laplace base it is the Laplace approximation."""
+    """Save fresh weights of a tiny network; it draws from its base."""
     from icl_bayes.config import compose
     from icl_bayes.training import build_network, save_checkpoint
 

@@ -38,7 +38,7 @@ def test_every_choice_of_every_group_composes(command):
 @pytest.mark.parametrize(
     ("experiment", "base", "inputs", "num_moves"),
     [
-        ("informed", "laplace", "theta_and_score", 1),
+        ("informed", "variational", "theta_and_score", 1),
         ("laplace", "laplace", "theta", 1),
         ("gaussian", "gaussian", "theta", 1),
         ("exact_start", "standard", "theta", 1),

@@ -12,7 +12,6 @@ from icl_bayes.tasks import Task
 from icl_bayes.types import Dataset
 
 SCENARIOS = range(1, 8)
-PRIORS = {"normal": stats.norm, "laplace": stats.laplace, "exponential": stats.expon}
 # As in Table 5 of the paper: prior of the coefficients, intercept, response.
 TABLE = {
     1: ("normal", False, "gaussian"),
@@ -33,6 +32,23 @@ def cube_root_inverse_gamma(u: float, concentration: float, rate: float) -> floa
     return rate / (concentration * (softplus(8.0 * w) / 8.0) ** 3)
 
 
+SHARPNESS = 6.0
+
+
+def coefficients(prior: str, u: np.ndarray) -> tuple[np.ndarray, float]:
+    """Coefficients at unit scale for coordinates ``u``, and their prior log density in ``u``, by hand."""
+    if prior == "normal":
+        return u, stats.norm.logpdf(u).sum()
+    if prior == "laplace":  # scaled to unit prior standard deviation
+        beta = np.sqrt(2.0) * u
+        return beta, (stats.laplace.logpdf(beta) + 0.5 * np.log(2.0)).sum()
+    beta = softplus(SHARPNESS * u) / SHARPNESS
+    return beta, (stats.expon.logpdf(beta) + np.log(expit(SHARPNESS * u))).sum()
+
+
+COORDINATES = {"normal": "normal", "laplace": "scaled_laplace", "exponential": "softplus_exponential"}
+
+
 class Reference:
     """One scenario by SciPy, at constants ``c``; ``theta`` in the order intercept, coefficients, noise."""
 
@@ -47,8 +63,7 @@ class Reference:
 
     def sites(self, theta: np.ndarray) -> dict[str, np.ndarray]:
         intercept, beta, noise = self.split(theta)
-        # Each coefficient is the prior's quantile of a normal's probability.
-        sites = {"beta": PRIORS[self.prior](scale=self.c["beta_scale"]).ppf(stats.norm.cdf(beta))}
+        sites = {"beta": self.c["beta_scale"] * coefficients(self.prior, beta)[0]}
         if self.has_intercept:
             sites["intercept"] = self.c["intercept_scale"] * intercept
         if noise is not None:
@@ -59,7 +74,7 @@ class Reference:
         theta, x, y = (np.asarray(value, np.float64) for value in (theta, x, y))
         intercept, beta, noise = self.split(theta)
         sites = self.sites(theta)
-        total = stats.norm.logpdf(beta).sum() + (stats.norm.logpdf(intercept) if self.has_intercept else 0.0)
+        total = coefficients(self.prior, beta)[1] + (stats.norm.logpdf(intercept) if self.has_intercept else 0.0)
         if noise is not None:
             law = stats.invgamma(self.c["noise_concentration"], scale=self.c["noise_rate"])
             step = 1e-5
@@ -122,7 +137,7 @@ def test_defaults_are_the_papers_constants(scenario: int, glm) -> None:
     assert task.compared == expected
     assert task.target == expected + ("sigma2",) * (response != "bernoulli")
     assert task.paper_num_rows == 50
-    assert task.coordinate_names["beta"] == prior
+    assert task.coordinate_names["beta"] == COORDINATES[prior]
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

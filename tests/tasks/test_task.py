@@ -81,7 +81,7 @@ def test_undeclared_sites_are_refused(changes: dict, message: str) -> None:
 
 
 def test_a_prior_that_depends_on_its_parent_is_mapped_given_it() -> None:
-    task = toy(hierarchical)
+    task = toy(hierarchical, overrides={"tau": "gaussianizing"})
     theta = np.asarray([0.4, -0.7], np.float32)
     sites = jax.device_get(jax.jit(task.constrain)(theta, task.example))
     tau = stats.expon(scale=0.5).ppf(stats.norm.cdf(0.4))
@@ -93,7 +93,9 @@ def test_a_prior_that_depends_on_its_parent_is_mapped_given_it() -> None:
 
 
 def test_an_override_changes_the_coordinate_and_keeps_the_law() -> None:
-    plain, overridden = toy(hierarchical), toy(hierarchical, overrides={"tau": "bijector"})
+    plain = toy(hierarchical, overrides={"tau": "gaussianizing"})
+    overridden = toy(hierarchical, overrides={"tau": "bijector"})
+    assert toy(hierarchical).coordinate_names == {"tau": "softplus_exponential", "mu": "normal"}
     assert overridden.coordinate_names == {"tau": "bijector", "mu": "normal"}
     u = 1.4
     tau = stats.expon(scale=0.5).ppf(stats.norm.cdf(u))
