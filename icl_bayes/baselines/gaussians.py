@@ -134,7 +134,7 @@ def gaussian_health(
         warnings.append(f"the search stopped {decrement:.2g} nats short of its end (limit {max_decrement:g})")
     if rival > MAX_RIVAL:
         warnings.append(f"a second mode holds an estimated {np.exp(rival):.2g} of the mass of the one taken")
-    return failures, warnings, {"newton_decrement": decrement, "rival_mode": rival}
+    return failures, warnings, {"newton_decrement": decrement, "rival_mass": float(np.exp(rival))}
 
 
 @dataclass(frozen=True)

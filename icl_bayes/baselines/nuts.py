@@ -313,5 +313,5 @@ class NutsSampler:
         """Log joint near its mode: Fisher scoring alone is close enough for the limit above."""
         log_joint = partial(log_joint_of, self.task, dataset)
         curvature_fn = partial(curvature_of, self.task, dataset)
-        mode, _ = find_mode(log_joint, curvature_fn, self.task.starting_point(dataset))
+        mode, _ = find_mode(log_joint, curvature_fn, self.task.starting_points(dataset)[0])
         return log_joint(mode)

@@ -141,7 +141,7 @@ class AmortizedPosterior:
                 "solver": (solver or self.solver).label,
                 "seconds": seconds,
                 "base_decrement": drawn.decrement,
-                "rival_mode": drawn.rival,
+                "rival_mass": float(np.exp(drawn.rival)),
             },
         )
 
@@ -258,6 +258,6 @@ class NetworkSampler:
         seconds = time.perf_counter() - compiled
         notes += check_base(drawn.decrement, drawn.rival, warn=False)
         # Draws are independent given the network, so the effective number is the number drawn.
-        health = {"ess": float(num_draws), "base_decrement": drawn.decrement, "rival_mode": drawn.rival}
+        health = {"ess": float(num_draws), "base_decrement": drawn.decrement, "rival_mass": float(np.exp(drawn.rival))}
         status = "warning" if notes else "ok"
         return SampleResult(drawn.sites, compiled - started, seconds, status, "; ".join(notes), health)

@@ -70,9 +70,9 @@ def test_an_override_beats_the_experiment():
 
 
 def test_short_forms_reach_the_settings_they_stand_for():
-    settings = compose("train", ["task=glm", "scenario=5", "seed=3", "num_steps=40", "covariates=uniform"])
+    settings = compose("train", ["task=glm", "scenario=5", "seed=3", "num_steps=80", "covariates=uniform"])
     assert (settings.task.scenario, settings.training.seed) == (5, 3)
-    assert (settings.training.num_steps, settings.task.covariates) == (40, "uniform")
+    assert (settings.training.num_steps, settings.task.covariates) == (80, "uniform")
 
 
 @pytest.mark.parametrize("scenario", ["scenario=5", "scenario=[5]"])
@@ -103,7 +103,7 @@ def test_all_scenarios():
         ("train", ["training.num_steps.x=4"], r"'training.num_steps' has no parts"),
         ("train", ["+extra=1"], r"no setting 'extra'"),
         ("train", ["training.num_steps=many"], r"'many' of type 'str' could not be converted to Integer"),
-        ("train", ["training.num_steps=7"], r"must be a multiple of training.steps_per_call \(40"),
+        ("train", ["training.num_steps=7"], r"must be a multiple of training.steps_per_call \(80"),
         ("train", ["model.encoder=lstm"], r"model.encoder must be one of .*'inducing'.* received 'lstm'"),
         ("train", ["flow.solver=rk5"], r"Unknown solver method 'rk5'; choices"),
         ("train", ["model=small_standard"], r"flow.loss=target_score needs model.base=laplace"),
