@@ -30,6 +30,8 @@ MAX_SHIFT = 1.5
 """Largest move of the mean in one step, in standard deviations of the present Gaussian."""
 MAX_SCALING = 2.0
 """Largest factor by which one step widens or narrows a direction."""
+NEGLIGIBLE = 1e-3
+"""Nats of the evidence bound that a later iterate may lie below an earlier one and still replace it."""
 IMPOSSIBLE = -1e6
 """What a point counts, relative to the best one, where the log density is not finite."""
 
@@ -89,8 +91,8 @@ def variational_gaussian(
         num_points: see :func:`gaussian_points`; raised to four per dimension where fewer.
 
     Returns:
-        The visited Gaussian with the largest evidence bound (never worse than ``start`` by that
-        measure), with a symmetric ``scale``, and :class:`VariationalInfo`.
+        The visited Gaussian with the largest evidence bound (to :data:`NEGLIGIBLE`, never worse than
+        ``start`` by that measure), with a symmetric ``scale``, and :class:`VariationalInfo`.
     """
     dim = start.shift.shape[0]
     points = jnp.asarray(gaussian_points(dim, max(num_points, 4 * dim)), start.shift.dtype)
@@ -117,7 +119,8 @@ def variational_gaussian(
         shift = present.affine.shift + present.affine.scale @ move
         log_det = present.affine.log_det - jnp.sum(jnp.log(root))
         proposed = evaluate(Affine(shift, scale, inverse, log_det))
-        better = proposed.bound > best.bound
+        # Of iterates that are equal to rounding the last is taken, so that rounding can't choose among them.
+        better = proposed.bound > best.bound - NEGLIGIBLE
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), proposed, best)
         return (proposed, best), None
 
