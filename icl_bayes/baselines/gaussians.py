@@ -103,13 +103,13 @@ def laplace_of(
 
 
 def variational_of(
-    task: Task, dataset: Dataset, num_steps: int = 12, num_variational_steps: int = 8
+    task: Task, dataset: Dataset, num_steps: int = 12, num_variational_steps: int = 24
 ) -> tuple[Affine, GaussianInfo]:
     """The Gaussian closest to the posterior, from the mode reached by Fisher scoring.
 
     Args:
         num_steps: steps of Fisher scoring.
-        num_variational_steps: steps of :func:`icl_bayes.flow.variational_gaussian`.
+        num_variational_steps: at most so many steps of :func:`icl_bayes.flow.variational_gaussian`.
     """
     near = best_mode(task, dataset, num_steps)
     affine, info = variational_gaussian(

@@ -7,8 +7,8 @@ Among Gaussians q = N(m, S), the Kullback-Leibler divergence KL(q || posterior) 
 (Opper and Archambeau, 2009). In coordinates in which q is N(0, I), both expectations need the score
 alone, since E_q[Hessian] = E_q[score u'] by Stein's identity, so densities with kinks are no trouble.
 The expectations are taken over a fixed, antithetic, low-discrepancy set of points that has mean zero
-and covariance one exactly; every step is a damped natural-gradient step of length one. Unlike the mode,
-this Gaussian sits in the middle of a skewed or kinked posterior and has its width.
+and covariance one exactly; every step is a natural-gradient step, shortened while it lowers the evidence
+bound. Unlike the mode, this Gaussian sits in the middle of a skewed or kinked posterior and has its width.
 """
 
 from __future__ import annotations
@@ -31,7 +31,11 @@ MAX_SHIFT = 1.5
 MAX_SCALING = 2.0
 """Largest factor by which one step widens or narrows a direction."""
 NEGLIGIBLE = 1e-3
-"""Nats of the evidence bound that a later iterate may lie below an earlier one and still replace it."""
+"""Nats of the evidence bound that an iterate may lie below the one before and still replace it."""
+BACKTRACK = 0.5
+"""Factor on the length of a step that was refused; one that was taken doubles it, up to a whole step."""
+SETTLED = 1e-4
+"""Nats promised by a step below which the iteration ends."""
 IMPOSSIBLE = -1e6
 """What a point counts, relative to the best one, where the log density is not finite."""
 
@@ -40,7 +44,7 @@ class VariationalInfo(NamedTuple):
     """Health of the fixed-point iteration.
 
     Attributes:
-        decrement: ``()``, nats that the last step still promised for the mean.
+        decrement: ``()``, nats that one more step promises, for mean and covariance.
         is_finite: ``()`` boolean.
     """
 
@@ -71,19 +75,24 @@ def gaussian_points(dim: int, num: int) -> np.ndarray:
     return np.linalg.solve(root, points.T).T.astype(np.float32)
 
 
-class _Evaluation(NamedTuple):
-    """The Gaussian of one iteration, judged: its evidence bound ``()``, mean score and score moment."""
+class _Iterate(NamedTuple):
+    """A Gaussian, judged: its evidence bound ``()``, mean score, score moment and the nats left to gain ``()``."""
 
     affine: Affine
     bound: Array
     mean_score: Array
     moment: Array
+    decrement: Array
 
 
 def variational_gaussian(
-    log_density_fn: LogDensity, start: Affine, *, num_steps: int = 8, num_points: int = 32
+    log_density_fn: LogDensity, start: Affine, *, num_steps: int = 24, num_points: int = 64
 ) -> tuple[Affine, VariationalInfo]:
-    """The best Gaussian found from ``start`` in ``num_steps`` fixed-point steps; traceable.
+    """The best Gaussian found from ``start`` in at most ``num_steps`` fixed-point steps; traceable.
+
+    A step that lowers the evidence bound by more than :data:`NEGLIGIBLE` is refused and tried shorter, so
+    the result is never worse than the start by more than that. The search ends when a step promises less
+    than :data:`SETTLED` nats; under ``vmap``, when all have ended.
 
     Args:
         log_density_fn: ``(dim,) -> ()``, unnormalized; only its values and gradients are used.
@@ -91,45 +100,55 @@ def variational_gaussian(
         num_points: see :func:`gaussian_points`; raised to four per dimension where fewer.
 
     Returns:
-        The visited Gaussian with the largest evidence bound (to :data:`NEGLIGIBLE`, never worse than
-        ``start`` by that measure), with a symmetric ``scale``, and :class:`VariationalInfo`.
+        The Gaussian, with a symmetric ``scale``, and :class:`VariationalInfo`.
     """
     dim = start.shift.shape[0]
     points = jnp.asarray(gaussian_points(dim, max(num_points, 4 * dim)), start.shift.dtype)
+    value_and_score = jax.value_and_grad(lambda affine, u: log_density_fn(affine.forward(u)), argnums=1)
 
-    def evaluate(affine: Affine) -> _Evaluation:
-        values, scores = jax.vmap(jax.value_and_grad(lambda u: log_density_fn(affine.forward(u))))(points)
+    def judge(affine: Affine) -> _Iterate:
+        values, scores = jax.vmap(value_and_score, in_axes=(None, 0))(affine, points)
         scores = jnp.where(jnp.isfinite(scores), scores, 0.0)
         best = jnp.max(jnp.where(jnp.isfinite(values), values, -jnp.inf))
         values = jnp.where(jnp.isfinite(values), jnp.maximum(values, best + IMPOSSIBLE), best + IMPOSSIBLE)
-        moment = points.T @ scores / len(points)
         bound = jnp.mean(values) + affine.log_det
-        return _Evaluation(affine, bound, jnp.mean(scores, axis=0), 0.5 * (moment + moment.T))
+        mean_score = jnp.mean(scores, axis=0)
+        moment = points.T @ scores / len(points)
+        moment = 0.5 * (moment + moment.T)
+        decrement = 0.5 * jnp.sum(mean_score**2) + 0.25 * jnp.sum((moment + jnp.eye(dim)) ** 2)
+        return _Iterate(affine, bound, mean_score, moment, decrement)
 
-    def step(carry: tuple[_Evaluation, _Evaluation], _: None) -> tuple[tuple[_Evaluation, _Evaluation], None]:
-        present, best = carry
+    def proposal(iterate: _Iterate, length: Array) -> Affine:
         # In whitened coordinates the precision of the next Gaussian is -E[score u'].
-        eigenvalues, vectors = jnp.linalg.eigh(-present.moment)
+        eigenvalues, vectors = jnp.linalg.eigh(-iterate.moment)
         precision = jnp.clip(eigenvalues, MAX_SCALING**-2, MAX_SCALING**2)
-        move = (vectors / precision) @ (vectors.T @ present.mean_score)
-        move = move * jnp.minimum(1.0, MAX_SHIFT / jnp.maximum(jnp.linalg.norm(move), 1e-12))
-        root = jnp.sqrt(precision)
-        scale = present.affine.scale @ ((vectors / root) @ vectors.T)
-        inverse = ((vectors * root) @ vectors.T) @ present.affine.inverse
-        shift = present.affine.shift + present.affine.scale @ move
-        log_det = present.affine.log_det - jnp.sum(jnp.log(root))
-        proposed = evaluate(Affine(shift, scale, inverse, log_det))
-        # Of iterates that are equal to rounding the last is taken, so that rounding can't choose among them.
-        better = proposed.bound > best.bound - NEGLIGIBLE
-        best = jax.tree.map(lambda new, old: jnp.where(better, new, old), proposed, best)
-        return (proposed, best), None
+        move = (vectors / precision) @ (vectors.T @ iterate.mean_score)
+        move = length * move * jnp.minimum(1.0, MAX_SHIFT / jnp.maximum(jnp.linalg.norm(move), 1e-12))
+        root = precision ** (0.5 * length)
+        shift, scale, inverse, log_det = iterate.affine
+        return Affine(
+            shift + scale @ move,
+            scale @ ((vectors / root) @ vectors.T),
+            ((vectors * root) @ vectors.T) @ inverse,
+            log_det - jnp.sum(jnp.log(root)),
+        )
 
-    first = evaluate(start)
-    (_, best), _ = jax.lax.scan(step, (first, first), None, length=num_steps)
-    affine = symmetrized(best.affine)
-    decrement = 0.5 * jnp.sum(best.mean_score**2)
-    finite = [jnp.all(jnp.isfinite(part)) for part in (*affine, best.bound)]
-    return affine, VariationalInfo(decrement, jnp.all(jnp.asarray(finite)))
+    def is_unfinished(carry: tuple[_Iterate, Array, Array]) -> Array:
+        iterate, _, count = carry
+        return (count < num_steps) & ~(iterate.decrement < SETTLED)
+
+    def step(carry: tuple[_Iterate, Array, Array]) -> tuple[_Iterate, Array, Array]:
+        iterate, length, count = carry
+        proposed = judge(proposal(iterate, length))
+        # Among iterates that are equal to rounding the later one is taken, so that rounding can't choose.
+        accept = proposed.bound > iterate.bound - NEGLIGIBLE
+        iterate = jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, iterate)
+        return iterate, jnp.where(accept, jnp.minimum(1.0, 2.0 * length), BACKTRACK * length), count + 1
+
+    initial = judge(start), jnp.asarray(1.0, start.shift.dtype), jnp.asarray(0)
+    iterate, _, _ = jax.lax.while_loop(is_unfinished, step, initial)
+    finite = [jnp.all(jnp.isfinite(part)) for part in (*iterate.affine, iterate.bound)]
+    return symmetrized(iterate.affine), VariationalInfo(iterate.decrement, jnp.all(jnp.asarray(finite)))
 
 
 def symmetrized(affine: Affine) -> Affine:

@@ -83,10 +83,10 @@ class Network:
         return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs == "theta_and_score"
 
     def base(self, dataset: Dataset, memory: Memory) -> tuple[Affine, GaussianInfo]:
-        """The base of one data set, and its health."""
+        """The base of one data set to draw for, and its health."""
         kind = self.config.model.base
         if kind in LIKELIHOOD_BASES:
-            return likelihood_base(kind, self.task, dataset, self.config.targets)
+            return likelihood_base(kind, self.task, dataset)
         nothing_to_find = GaussianInfo(jnp.zeros(()), jnp.all(jnp.isfinite(memory.scale)), jnp.asarray(-jnp.inf))
         if kind == "gaussian":
             return factor_affine(memory.shift[-1], memory.scale[-1]), nothing_to_find

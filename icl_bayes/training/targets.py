@@ -95,10 +95,19 @@ def exact_start_chain(
     return jnp.concatenate([theta[None, :], affine.forward(cast(Array, positions))]), jnp.mean(rates)
 
 
-def likelihood_base(kind: str, task: Task, dataset: Dataset, config: TargetsConfig) -> tuple[Affine, GaussianInfo]:
-    """The base computed from the log joint of a data set, ``laplace`` or ``variational``."""
+def likelihood_base(
+    kind: str, task: Task, dataset: Dataset, config: TargetsConfig | None = None
+) -> tuple[Affine, GaussianInfo]:
+    """The base computed from the log joint of a data set, ``laplace`` or ``variational``.
+
+    Args:
+        config: bounds on the number of steps. By default those of the baselines: one data set at hand is
+            worth more patience than one of many to train on, which is discarded if not found by then.
+    """
     if kind == "laplace":
-        return laplace_of(task, dataset, config.newton_steps)
+        return laplace_of(task, dataset, config.newton_steps) if config else laplace_of(task, dataset)
+    if config is None:
+        return variational_of(task, dataset)
     return variational_of(task, dataset, config.newton_steps, config.variational_steps)
 
 
