@@ -1,4 +1,4 @@
-"""What the baselines share: prepared data, constrained draws, verdicts."""
+"""What the baselines share: constrained draws, verdicts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,6 @@ import numpy as np
 
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
-
-
-def prepared(task: Task, dataset: Dataset) -> Dataset:
-    """The data set itself if its prior constants are complete, else ``task.prepare(dataset)``.
-
-    Data sets from ``task.simulate`` or ``task.prepare`` are complete; checking them again would
-    cost more than some of the samplers timed here.
-    """
-    return dataset if set(task.constants) <= set(dataset.constants) else task.prepare(dataset)
 
 
 def log_joint_of(task: Task, dataset: Dataset, theta: Array) -> Array:

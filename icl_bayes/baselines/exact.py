@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 
-from icl_bayes.baselines.common import check_num_draws, prepared
+from icl_bayes.baselines.common import check_num_draws
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
@@ -166,7 +166,7 @@ class ExactSampler:
         """
         check_num_draws(num_draws)
         started = time.perf_counter()
-        dataset = prepared(self.task, dataset)
+        dataset = self.task.prepare(dataset)
         has_intercept = "intercept" in self.task.target
         regression = _regression(dataset, has_intercept)
         table = tabulate(regression, self.tolerance)

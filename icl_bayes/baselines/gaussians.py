@@ -21,7 +21,6 @@ from icl_bayes.baselines.common import (
     constrain_draws,
     curvature_of,
     log_joint_of,
-    prepared,
     verdict,
 )
 from icl_bayes.baselines.programs import ProgramCache
@@ -33,6 +32,9 @@ DISTINCT = 3.0
 """Standard deviations of the best mode's Gaussian beyond which another mode counts as another."""
 ENDED = 0.1
 """Nats promised by a further step up to which a search has arrived somewhere."""
+NEAR_A_MODE = 1.0
+"""Nats promised by a further step up to which the end of another search stands for a mode of its own; searches
+for wide modes end slowly, and a warning too many is better than one too few."""
 MAX_DECREMENT = 1e-3
 """Nats between the point returned and the mode."""
 MAX_RIVAL = -4.6
@@ -81,7 +83,7 @@ def best_mode(task: Task, dataset: Dataset, num_steps: int = 12) -> BestMode:
     chosen = jnp.argmax(evidence)
     best: Affine = jax.tree.map(lambda leaf: leaf[chosen], affines)
     distance = jnp.linalg.norm(best.backward(affines.shift), axis=1)
-    others = jnp.where((distance > DISTINCT) & (decrements < ENDED), evidence - evidence[chosen], -jnp.inf)
+    others = jnp.where((distance > DISTINCT) & (decrements < NEAR_A_MODE), evidence - evidence[chosen], -jnp.inf)
     is_finite = jnp.isfinite(evidence[chosen])
     return BestMode(best, GaussianInfo(decrements[chosen], is_finite, jnp.max(others)))
 
@@ -160,7 +162,7 @@ class GaussianSampler:
     def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
         """Independent draws; ``health`` holds ``newton_decrement``, nats left to the end of the search."""
         check_num_draws(num_draws)
-        dataset = prepared(self.task, dataset)
+        dataset = self.task.prepare(dataset)
         approximation = _KINDS[self.kind]
 
         def draw(rng_key: Array, dataset: Dataset) -> tuple[dict[str, Any], GaussianInfo]:

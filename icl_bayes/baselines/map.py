@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from icl_bayes.baselines.common import check_num_draws, prepared, verdict
+from icl_bayes.baselines.common import check_num_draws, verdict
 from icl_bayes.baselines.gaussians import GaussianInfo, gaussian_health, laplace_of
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.tasks import Task
@@ -30,7 +30,7 @@ class MapSampler:
         """``num_draws`` copies of the mode; ``rng_key`` is accepted and not used."""
         del rng_key
         check_num_draws(num_draws)
-        dataset = prepared(self.task, dataset)
+        dataset = self.task.prepare(dataset)
 
         def find_mode(dataset: Dataset) -> tuple[dict[str, Any], GaussianInfo]:
             affine, info = laplace_of(self.task, dataset)

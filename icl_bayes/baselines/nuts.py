@@ -27,7 +27,6 @@ from icl_bayes.baselines.common import (
     check_num_draws,
     constrain_draws,
     log_joint_of,
-    prepared,
     verdict,
 )
 from icl_bayes.baselines.diagnostics import ChainLimits, chain_health, judge_chains
@@ -158,7 +157,7 @@ class NutsSampler:
         what the first took beyond it counts as compilation.
         """
         check_num_draws(num_draws)
-        dataset = prepared(self.task, dataset)
+        dataset = self.task.prepare(dataset)
         if self.mode == "jit":
             call = self.programs.run(num_draws, self._draw_fn(num_draws), rng_key, dataset)
             chains, sites = call.outputs

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_bayes.baselines.common import all_finite, check_num_draws, constrain_draws, prepared, verdict
+from icl_bayes.baselines.common import all_finite, check_num_draws, constrain_draws, verdict
 from icl_bayes.baselines.gaussians import (
     ENDED,
     MAX_DECREMENT,
@@ -149,7 +149,7 @@ class ParallelHmcSampler:
             start_key, move_key = jax.random.split(rng_key)
             return self._moved(move_key, dataset, affine, self._starts(start_key, affine, num_draws)), info
 
-        return self._result(self.programs.run(num_draws, draw, rng_key, prepared(self.task, dataset)))
+        return self._result(self.programs.run(num_draws, draw, rng_key, self.task.prepare(dataset)))
 
     def refine(self, rng_key: Array, dataset: Dataset, thetas: Array) -> SampleResult:
         """The same moves from given draws ``(num_draws, dim)`` in the task's coordinates.
@@ -161,7 +161,7 @@ class ParallelHmcSampler:
             affine, info = self._gaussian(dataset)
             return self._moved(rng_key, dataset, affine, affine.backward(thetas)), info
 
-        return self._result(self.programs.run("refine", draw, rng_key, prepared(self.task, dataset), thetas))
+        return self._result(self.programs.run("refine", draw, rng_key, self.task.prepare(dataset), thetas))
 
     def _gaussian(self, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
         """The approximation in whose whitened coordinates chains move."""

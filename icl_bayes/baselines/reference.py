@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_bayes.baselines.common import check_num_draws, constrain_draws, prepared, verdict
+from icl_bayes.baselines.common import check_num_draws, constrain_draws, verdict
 from icl_bayes.baselines.diagnostics import (
     ChainLimits,
     chain_health,
@@ -139,7 +139,7 @@ class ReferenceSampler:
         check_num_draws(num_draws)
         if supports_exact(self.task):
             return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
-        dataset = prepared(self.task, dataset)
+        dataset = self.task.prepare(dataset)
         starts = np.zeros((0, self.task.dim)) if extra_starts is None else np.asarray(extra_starts)
         effort, seconds_compile, seconds_run = self.effort, 0.0, 0.0
         for attempt in range(1, _MAX_ATTEMPTS + 1):

@@ -12,7 +12,7 @@ import numpy as np
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.optim import Adam
 
-from icl_bayes.baselines.common import all_finite, check_num_draws, prepared, verdict
+from icl_bayes.baselines.common import all_finite, check_num_draws, verdict
 from icl_bayes.baselines.guides import GUIDES
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.tasks import Task
@@ -75,7 +75,7 @@ class VariationalSampler:
         gain means more steps are needed, a loss that the step size keeps the fit from settling.
         """
         check_num_draws(num_draws)
-        call = self.programs.run(num_draws, partial(self._fit, num_draws), rng_key, prepared(self.task, dataset))
+        call = self.programs.run(num_draws, partial(self._fit, num_draws), rng_key, self.task.prepare(dataset))
         fitted: FittedGuide = call.outputs
         gain = np.asarray(fitted.elbo_after, np.float64) - np.asarray(fitted.elbo_before, np.float64)
         health = {

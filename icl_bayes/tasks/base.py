@@ -86,8 +86,8 @@ class Task:
         features: ``dataset -> Features``, what networks read.
         validate: family-specific checks and conversions of a user's data set.
         example: a valid data set of the task, from which shapes are traced.
-        starts: ``dataset -> thetas (k, dim)``, where mode searches begin (default zero alone, near the
-            prior median); several where a posterior may have several modes.
+        starts: ``dataset -> {site: (k, *site_shape)}``, where mode searches begin beside zero, which is
+            near the prior median; for posteriors that may have several modes. Sites left out start there.
         accept: ``dataset -> bool ()``, whether a simulated data set is kept. A rule on the data
             alone leaves every posterior unchanged; tables record its rate.
         overrides: coordinate overrides per site (see ``coordinates.resolve``).
@@ -107,7 +107,7 @@ class Task:
     example: Dataset
     paper_num_rows: int
     nuisance: tuple[str, ...] = ()
-    starts: Callable[[Dataset], Array] | None = None
+    starts: Callable[[Dataset], Sites] | None = None
     accept: Callable[[Dataset], Array] | None = None
     hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
@@ -284,7 +284,12 @@ class Task:
 
     def starting_points(self, dataset: Dataset) -> Array:
         """Where mode searches begin, ``(k, dim)``; a function of the data alone."""
-        return jnp.zeros((1, self.dim)) if self.starts is None else self.starts(dataset)
+        zero = jnp.zeros(self.dim)
+        if self.starts is None:
+            return zero[None]
+        median = self.constrain(zero, dataset)
+        others = jax.vmap(lambda sites: self.unconstrain({**median, **sites}, dataset))(self.starts(dataset))
+        return jnp.concatenate([others, zero[None]])
 
     # ---------------------------------------------------------------- data from outside
 
@@ -299,9 +304,9 @@ class Task:
         if unknown:
             raise ValueError(f"Task {self.name!r} has no constant(s) {unknown}; it knows {sorted(self.constants)}.")
         merged = {**self.constants, **dataset.constants}
-        constants = {name: jnp.asarray(value, jnp.float32) for name, value in merged.items()}
+        constants = {name: np.asarray(value, np.float32) for name, value in merged.items()}
         for name, value in constants.items():
-            if not bool(jnp.all(jnp.isfinite(value))) or bool(jnp.any(value <= 0)):
+            if not np.isfinite(value).all() or (value <= 0).any():
                 raise ValueError(f"Prior constant {name!r} must be positive and finite; received {value}.")
         return self.validate(dataset.replace(constants=constants))
 

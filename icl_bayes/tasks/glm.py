@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, cast
 
 import jax
@@ -22,6 +23,7 @@ from numpyro import handlers
 from icl_bayes.tasks.base import Features, Task, require_finite, warn
 from icl_bayes.tasks.covariates import make_covariate_prior
 from icl_bayes.tasks.distributions import LogGamma
+from icl_bayes.tasks.glm_starts import gamma_starts, gaussian_starts
 from icl_bayes.types import AnyArray, Array, Dataset
 
 COEFFICIENT_PRIORS = ("normal", "laplace", "exponential")
@@ -163,27 +165,11 @@ MAX_SIMULATED_LOG_RESPONSE = 6.0
 """Gamma data sets beyond pin a coefficient to 1e-3 and exhaust float32; they are not simulated."""
 
 
-def gamma_starts(dataset: Dataset) -> Array:
-    """Where the modes of a gamma regression are searched from, ``(4, dim)``.
-
-    With variance sigma2 and mean mu << 1, log y is about ``-E / mu^2`` with E exponential, so
-    ``-log(-log y) / 2`` estimates the linear predictor; where mu >> 1, log y itself does. Ridge
-    regression on this pseudo-response, weighted by the squared mean, leads to the mode of nearly every
-    simulated data set. Real responses do not follow the law; there the mode is more often reached from
-    zero, from half way, or from an unweighted regression.
-    """
-    log_y, x = dataset["log_y"], dataset["x"]
-    pseudo = jnp.where(log_y > -1.0, log_y, -1.0 - 0.5 * jnp.log(jnp.maximum(-log_y, 1.0)))
-
-    def ridge(weights: Array, penalty: float) -> Array:
-        weights = jnp.where(dataset.row_mask, weights, 0.0)
-        gram = x.T @ (weights[:, None] * x) + penalty * jnp.eye(x.shape[1])
-        return jnp.linalg.solve(gram, x.T @ (weights * pseudo)) / dataset.constants["beta_scale"]
-
-    weighted = ridge(jnp.exp(jnp.clip(2.0 * pseudo, -1.0, 10.0)), 1.0)
-    plain = ridge(jnp.ones_like(pseudo), 10.0)
-    beta = jnp.stack([weighted, jnp.zeros_like(weighted), 0.5 * weighted, plain])
-    return jnp.pad(beta, ((0, 0), (0, 1)))
+def make_starts(spec: GLMSpec):
+    """Where, beside zero, a scenario's modes are searched from (see :class:`Task`)."""
+    if spec.response == "gaussian":
+        return partial(gaussian_starts, nonnegative=spec.coefficients == "exponential", intercept=spec.intercept)
+    return gamma_starts if spec.response == "gamma" else None  # logistic regression has one mode
 
 
 def gamma_accept(dataset: Dataset) -> Array:
@@ -279,7 +265,7 @@ def make_glm(
         validate=make_validator(spec, num_columns),
         example=example,
         paper_num_rows=PAPER_NUM_ROWS,
-        starts=gamma_starts if spec.response == "gamma" else None,
+        starts=make_starts(spec),
         accept=gamma_accept if spec.response == "gamma" else None,
         hyperprior={k: v for k, v in HYPERPRIOR_RANGES.items() if k in constants} if hyperprior == "varied" else {},
         options={

@@ -12,9 +12,9 @@ import pytest
 from helpers import assert_mean_within_mcse
 from numpyro import handlers
 
-from icl_bayes.baselines import make_baseline
+from icl_bayes.baselines import ExactSampler, make_baseline
 from icl_bayes.baselines.gaussians import GaussianInfo, best_mode, gaussian_health, laplace_of, variational_of
-from icl_bayes.tasks import Task
+from icl_bayes.tasks import Task, make_task
 from icl_bayes.types import Dataset
 
 
@@ -74,7 +74,7 @@ def test_mode_search_is_judged(info: GaussianInfo, failures: int, warnings: int)
     assert (len(found_failures), len(found_warnings)) == (failures, warnings)
 
 
-@pytest.mark.parametrize("order", [[-1.9, 1.9], [1.9, -1.9]], ids=["smaller mode first", "larger mode first"])
+@pytest.mark.parametrize("order", [[-1.9, 1.9], [1.9, -1.9], [-1.9]], ids=["larger last", "larger first", "zero's"])
 def test_the_best_of_several_modes_is_taken_and_the_other_reported(order: list[float], bimodal) -> None:
     """With one start alone nothing can be known of the other mode."""
 
@@ -83,12 +83,32 @@ def test_the_best_of_several_modes_is_taken_and_the_other_reported(order: list[f
         with numpyro.plate("rows", dataset.padded_rows), handlers.mask(mask=dataset.row_mask):
             numpyro.sample("y", dist.Normal(location**2, 0.3), obs=dataset["y"])
 
-    starts = (np.asarray(order, np.float32)[:, None] - 0.5) / 2.0  # in coordinates
-    task = dataclasses.replace(bimodal.task, model=program, starts=lambda dataset: jax.numpy.asarray(starts))
+    starts = {"location": jax.numpy.asarray(order)}
+    task = dataclasses.replace(bimodal.task, model=program, starts=lambda dataset: starts)
     found = jax.device_get(jax.jit(lambda dataset: best_mode(task, dataset))(bimodal.dataset))
     assert float(found.affine.shift[0]) == pytest.approx(0.75, abs=0.02)
     assert float(found.info.rival) == pytest.approx(-0.5, abs=0.05)
-    alone = dataclasses.replace(task, starts=lambda dataset: jax.numpy.asarray(starts[:1]))
+    alone = dataclasses.replace(task, starts=None)
     affine, info = jax.device_get(jax.jit(lambda dataset: variational_of(alone, dataset))(bimodal.dataset))
-    assert np.sign(affine.shift[0]) == np.sign(starts[0, 0])
+    assert affine.shift[0] > 0  # where the path from the prior median leads
     assert info.rival == -np.inf
+
+
+@pytest.mark.parametrize("scenario", [1, 2, 3, 4])
+def test_regression_that_contradicts_its_prior_is_not_left_in_the_mode_next_to_zero(scenario: int) -> None:
+    """A slope nine prior scales out, hardly any noise: the mode of shrunken slopes and large noise is the lesser."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((10, 5))
+    x = (x - x.mean(axis=0)) / x.std(axis=0)
+    task = make_task(f"glm/{scenario}")
+    dataset = task.prepare(Dataset(x=x, y=9.0 * x[:, 0] + 0.3 * rng.standard_normal(10)))
+    affine, info = jax.device_get(jax.jit(lambda dataset: variational_of(task, dataset))(dataset))
+    sites = task.constrain(affine.shift, dataset)
+    assert sites["beta"][0] == pytest.approx(8.7, abs=0.4)
+    assert sites["sigma2"] < 1.5
+    if scenario == 1:
+        exact = ExactSampler(task).sample(jax.random.key(0), dataset, 4000).sites
+        mass = float(np.mean(exact["sigma2"] > 3.0))  # of the other mode
+        assert 0.05 < mass < 0.2
+        assert float(np.exp(info.rival)) == pytest.approx(mass / (1.0 - mass), rel=1.0)
+        assert any("second mode" in warning for warning in gaussian_health(info)[1])
