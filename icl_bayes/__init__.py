@@ -1,4 +1,4 @@
-"""In-context Bayesian inference: a data set in, joint posterior draws with a density out.
+"""In-context Bayesian inference: a data set in, joint posterior draws out.
 
 The public names load on first use, so that ``import icl_bayes`` costs nothing:
 

@@ -92,6 +92,9 @@ def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array
     return Modes(whitening, jnp.stack(centers), spread)
 
 
+_HOPELESS = 1.5  # R-hat
+
+
 @dataclass(frozen=True)
 class Effort:
     """What an attempt spends: transitions per draw kept, and the kernel's target acceptance."""
@@ -100,7 +103,12 @@ class Effort:
     target_accept: float = 0.9
 
     def raised_for(self, health: dict[str, float]) -> Effort:
-        """More of what would mend dependent draws or divergences; the same effort if neither is at fault."""
+        """More of what would mend dependent draws or divergences; the same effort if neither is at fault.
+
+        Chains that stay apart, each in a mode of its own, are not brought together by running longer.
+        """
+        if not health["r_hat"] < _HOPELESS:
+            return self
         dependent = not health["efficiency"] >= _MIN_EFFICIENCY
         divergent = health["divergences"] > _LIMITS.divergences
         return Effort(5 * self.thinning if dependent else self.thinning, 0.99 if divergent else self.target_accept)

@@ -181,6 +181,7 @@ def summarize(records: Iterable[Record], *, by: Sequence[str] = GROUP_FIELDS) ->
                         shared["method"],
                         shared["variant"],
                         metric,
+                        (shared["n"], shared["p"]),
                     ),
                     scenarios=tuple(sorted({row.scenario for row in scored})),
                 )
@@ -227,7 +228,7 @@ def across_scenarios(summaries: Iterable[Summary]) -> list[Summary]:
                 seconds_run=_nan_to(np.mean, [row.seconds_run for row in rows]),
                 seconds_compile=_nan_to(np.max, [row.seconds_compile for row in rows]),
                 ess=_nan_to(np.mean, [row.ess for row in rows]),
-                published=published.mean_beside(family, scenarios, split, method, variant, metric),
+                published=published.mean_beside(family, scenarios, split, method, variant, metric, (n, p)),
                 scenarios=tuple(sorted(scenarios)),
             )
         )

@@ -172,15 +172,32 @@ def run_plan(
 
 
 def _remember(out: Path, plan: Plan, methods: MethodRegistry, about: Mapping[str, Any]) -> None:
-    """Keep how the test sets came about beside the records; problems of earlier runs stay."""
+    """Keep how the test sets came about beside the records; problems of earlier runs stay.
+
+    Raises:
+        ValueError: if the directory holds scores of other data under the names of these.
+    """
     path = out / SUITE_NAME
     try:
         known = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
+    data = _joined(known.get("data", {}), {case.identity: case.digest for case in plan.cases}, out)
     problems = {**known.get("problems", {}), **plan.notes}
-    content = {**about, "notes": [*plan.warnings, *methods.notes], "problems": problems}
+    content = {**about, "notes": [*plan.warnings, *methods.notes], "problems": problems, "data": data}
     _write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _joined(known: Mapping[str, str], new: Mapping[str, str], where: Path) -> dict[str, str]:
+    """Fingerprints of data by the names of their cases; records are told apart by these names alone."""
+    clashes = sorted(name for name in known.keys() & new.keys() if known[name] != new[name])
+    if clashes:
+        raise ValueError(
+            f"{where} holds scores of other data under the same name ({clashes[0]}, {len(clashes)} in all): another "
+            "table, target, features or covariate prior. Scores of different data can't share a directory; choose "
+            "another with out=DIR."
+        )
+    return {**known, **new}
 
 
 def _write_whole(path: Path, content: str) -> None:
@@ -241,18 +258,23 @@ def _write_figures(folder: Path, figures: Iterable[ReportFigure]) -> None:
 
 
 def merge_runs(root: Path, console: Console, *, title: str) -> Outcome | None:
-    """Join the records of the jobs of a sweep, ``root/jobs/*``, and publish them; ``None`` if there are none."""
+    """Join the records of the jobs of a sweep, ``root/jobs/*``, and publish them; ``None`` if there are none.
+
+    Raises:
+        ValueError: if jobs scored different data under the same name.
+    """
     parts = sorted((root / "jobs").glob(f"*/{RECORDS_NAME}"))
     if not parts:
         return None
-    merge_records(parts, root / RECORDS_NAME)
-    merged: dict[str, Any] = {"problems": {}, "notes": []}
+    merged: dict[str, Any] = {"problems": {}, "notes": [], "data": {}}
     for part in parts:
         stored = part.with_name(SUITE_NAME)
         if stored.is_file():
             content = json.loads(stored.read_text(encoding="utf-8"))
             merged["problems"] |= content.get("problems", {})
+            merged["data"] = _joined(merged["data"], content.get("data", {}), root)
             merged["notes"] += [note for note in content.get("notes", ()) if note not in merged["notes"]]
+    merge_records(parts, root / RECORDS_NAME)
     _write_whole(root / SUITE_NAME, json.dumps(merged, indent=2, sort_keys=True) + "\n")
     introduction = f"Records of {len(parts)} runs, joined."
     return publish(root, console, title=title, introduction=introduction, notes=merged["notes"])

@@ -27,6 +27,7 @@ from icl_bayes.training import CheckpointError, NetworkConfig
 from icl_bayes.types import Array, Dataset, SampleResult
 
 DEFAULT_VARIANT = "informed"
+VARIANTS = ("informed", "laplace", "gaussian", "exact_start", "joint", "paper")
 DEFAULT_POLISH = 5
 _NETWORK = re.compile(r"icl(?:/(?P<variant>[a-z_]+))?(?:@(?P<steps>\d+))?(?P<polish>\+polish(?:@(?P<moves>\d+))?)?")
 
@@ -61,14 +62,21 @@ def parse_network(name: str) -> NetworkName | None:
     return NetworkName(match["variant"] or DEFAULT_VARIANT, steps, moves)
 
 
-def check_method_names(names: Sequence[str]) -> None:
-    """Raise a ValueError that lists the choices unless all names are known."""
+def check_method_names(names: Sequence[str], any_variant: bool = False) -> None:
+    """Raise a ValueError that lists the choices unless all names are known.
+
+    Args:
+        any_variant: whether variants may be called as one likes, as in a tree of one's own networks.
+    """
     patterns = [re.escape(name).replace("@K", r"@\d+") for name in baseline_names()]
     for name in names:
-        if parse_network(name) is None and not any(re.fullmatch(pattern, name) for pattern in patterns):
+        network = parse_network(name)
+        if network is not None and not any_variant and network.variant not in VARIANTS:
+            raise ValueError(f"Unknown variant in method {name!r}; choices: {', '.join(VARIANTS)}.")
+        if network is None and not any(re.fullmatch(pattern, name) for pattern in patterns):
             raise ValueError(
                 f"Unknown method {name!r}; choices: {', '.join(method_names())} "
-                f"(VARIANT such as laplace, exact_start or joint; K a number, e.g. parallel_hmc@5)."
+                f"(VARIANT one of {', '.join(VARIANTS)}; K a number, e.g. parallel_hmc@5)."
             )
 
 
@@ -156,7 +164,7 @@ class MethodRegistry:
     _loaded: dict[Path, AmortizedPosterior] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
-        check_method_names(self.names)
+        check_method_names(self.names, any_variant=bool(self.networks))
 
     def __call__(self, case: Case) -> list[Method]:
         """The methods of a case."""
@@ -204,6 +212,10 @@ class MethodRegistry:
         # A directory of its own is named by what it holds, a tree by its folders.
         is_tree = directory.is_relative_to(self._root) and directory != self._root
         variant = wanted.variant if is_tree else variant_of(posterior.checkpoint.config)
+        if wanted.variant not in (DEFAULT_VARIANT, variant):
+            raise CheckpointError(
+                f"{directory} holds a network of variant {variant!r}; {wanted.variant!r} was asked for."
+            )
         if wanted.moves:
             sampler = PolishedSampler(sampler, ParallelHmcSampler(task, num_moves=wanted.moves, start="variational"))
             variant += f"+polish@{wanted.moves}"

@@ -193,8 +193,8 @@ def _published_point(rows: Sequence[Summary], metric: str) -> tuple[float, float
     row = next((row for row in rows if row.method == "icl" and row.published is not None), rows[0])
     score = row.published if row.method == "icl" else None
     if score is None:
-        score = published.beside(row.family, row.scenario, row.split, "icl", "", metric)
-    seconds = published.beside(row.family, row.scenario, row.split, "icl", "", "seconds_run")
+        score = published.beside(row.family, row.scenario, row.split, "icl", "", metric, (row.n, row.p))
+    seconds = published.beside(row.family, row.scenario, row.split, "icl", "", "seconds_run", (row.n, row.p))
     return None if score is None or seconds is None else (seconds, score)
 
 

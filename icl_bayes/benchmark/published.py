@@ -23,6 +23,9 @@ NOTES = (
     "Published means cover 50 synthetic (min-max scaled covariates) and 17 real data sets per scenario.",
 )
 
+PAPER_SIZES = {"glm": (50, 5)}
+"""Rows and columns of the data sets behind the published scores; those of other sizes have none beside them."""
+
 # Where a number is printed in several tables, these come first: the full results per scenario,
 # then the averages over scenarios, then the running times.
 _PREFERRED_TABLES = ("12", "13", "14", "1", "3", "4", "8")
@@ -125,8 +128,18 @@ def published_metric(metric: str) -> str | None:
     return _METRICS.get(metric)
 
 
-def beside(family: str, scenario: str, split: str, method: str, variant: str, metric: str) -> float | None:
-    """The published mean to show beside a score of ours, in our names; ``None`` where there is none."""
+def beside(
+    family: str, scenario: str, split: str, method: str, variant: str, metric: str, size: tuple[int, int] = (0, 0)
+) -> float | None:
+    """The published mean to show beside a score of ours, in our names; ``None`` where there is none.
+
+    Args:
+        size: rows and columns of our data sets, zero where several sizes are averaged over or of no account.
+    """
+    if family in PAPER_SIZES and any(
+        0 < ours != theirs for ours, theirs in zip(size, PAPER_SIZES[family], strict=True)
+    ):
+        return None
     model, name = published_model(method, variant), published_metric(metric)
     if model is None or name is None or family not in choices("family") or scenario not in choices("scenario"):
         return None
@@ -139,9 +152,15 @@ def beside(family: str, scenario: str, split: str, method: str, variant: str, me
 
 
 def mean_beside(
-    family: str, scenarios: Iterable[str], split: str, method: str, variant: str, metric: str
+    family: str,
+    scenarios: Iterable[str],
+    split: str,
+    method: str,
+    variant: str,
+    metric: str,
+    size: tuple[int, int] = (0, 0),
 ) -> float | None:
     """Mean of `beside` over scenarios; ``None`` unless every one of them is published."""
-    values = [beside(family, scenario, split, method, variant, metric) for scenario in scenarios]
+    values = [beside(family, scenario, split, method, variant, metric, size) for scenario in scenarios]
     present = [value for value in values if value is not None]
     return sum(present) / len(present) if present and len(present) == len(values) else None

@@ -91,7 +91,8 @@ def _published_cell(line: dict[str, Summary], metrics: Sequence[str], with_secon
     texts = [_DASH if value is None else format_number(value) for value in values]
     if with_seconds:
         row = next(iter(line.values()))
-        seconds = published.beside(row.family, row.scenario, row.split, row.method, row.variant, "seconds_run")
+        names = (row.family, row.scenario, row.split, row.method, row.variant)
+        seconds = published.beside(*names, "seconds_run", (row.n, row.p))
         texts.append(format_seconds(math.nan if seconds is None else seconds))
     return Cell(" / ".join(texts), PUBLISHED)
 

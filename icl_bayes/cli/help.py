@@ -49,7 +49,7 @@ usage: icl-bayes sample DATA.csv --target COLUMN --net NAME_OR_DIRECTORY [option
 
 options:
   --target COLUMN             the response
-  --net NAME                  a shipped network such as glm/1 or glm/5/laplace, or a directory
+  --net NAME                  a shipped network such as glm/1 or glm/5/gaussian, or a directory
   --draws 1000                number of posterior draws
   --seed 0                    of the draws
   --out FILE                  write the draws: .csv, .npz or .nc (ArviZ)
@@ -66,8 +66,9 @@ examples:
 settings:
   family=glm 'scenario=[1,5]' scenarios; scenario=all for all of them
   'methods=[icl,laplace]'     icl is the shipped network, icl/laplace another variant of it, icl@2 with two solver
-                              steps, icl+polish@5 with five moves; laplace, map, exact, nuts, nuts_jit, vi_diagonal,
-                              vi_full, vi_structured, vi_iaf; parallel_hmc@K with K moves (parallel_hmc@K:prior)
+                              steps, icl+polish@5 with five moves; laplace, map, exact, nuts, nuts_jit, vi_fixed_point,
+                              vi_diagonal, vi_full, vi_structured, vi_iaf; parallel_hmc@K with K moves from Laplace's
+                              draws (parallel_hmc@K:variational, parallel_hmc@K:prior: from others)
   num_datasets=8              data sets per scenario (real tables: 0 for all)
   num_rows=50 num_columns=5   size of every data set
   seed=10000                  below 10000 for choosing settings, from there on for results
@@ -97,7 +98,7 @@ examples:
 """,
     "demo": """\
 settings:
-  'scenario=[1,2,5,6,7]'      GLM scenarios shown
+  'scenario=[1,5,6]'          GLM scenarios shown
   'methods=[icl,nuts,laplace,vi_full]'
   out=DIR                     default runs/demo
 

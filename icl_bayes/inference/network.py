@@ -36,7 +36,7 @@ def shipped_networks() -> list[str]:
 
 
 def load(name: str | Path) -> AmortizedPosterior:
-    """A shipped network by name, e.g. ``glm/5`` or ``glm/5/laplace``, or a checkpoint directory.
+    """A shipped network by name, e.g. ``glm/5`` or ``glm/5/gaussian``, or a checkpoint directory.
 
     Raises:
         CheckpointError: if there is no such network, or the directory cannot be used; the
@@ -158,7 +158,7 @@ class AmortizedPosterior:
         solver = solver or self.solver
         prepared = [self.prepare(dataset) for dataset in datasets]
         notes = [check_against_training(self.network, self.checkpoint.calibration, one) for one in prepared]
-        length = padded_length(max(one.padded_rows for one in prepared))
+        length = self._length(max(one.padded_rows for one in prepared))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.pad_rows(length) for one in prepared])
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
         program = self._program(("batch", length, len(datasets), num_draws, solver), keys, stacked, num_draws, solver)
@@ -179,8 +179,13 @@ class AmortizedPosterior:
             raise ValueError(f"Expected icl_bayes.Dataset(x=X, y=y); received {type(dataset).__name__}.")
         return self.task.prepare(dataset)
 
+    def _length(self, num_rows: int) -> int:
+        """The length that rows are padded to; the flat encoder has one length of its own."""
+        model = self.network.config.model
+        return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
+
     def _draw(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> _Drawn:
-        length = padded_length(prepared.padded_rows)
+        length = self._length(prepared.padded_rows)
         padded = prepared.pad_rows(length)
         size = min(num_draws, CHUNK)
         program = self._program(("one", length, size, solver), rng_key, padded, size, solver)
@@ -248,10 +253,12 @@ class NetworkSampler:
         """Draws with compile and run time apart; warnings of the range check become the status."""
         net, solver = self.posterior, self.solver or self.posterior.solver
         prepared = net.prepare(dataset)
-        length = padded_length(prepared.padded_rows)
+        length = net._length(prepared.padded_rows)
         size = min(num_draws, CHUNK)
-        started = time.perf_counter()
+        started, compilations = time.perf_counter(), net.compilations
         net._program(("one", length, size, solver), rng_key, prepared.pad_rows(length), size, solver)
+        if net.compilations > compilations:  # then the check's own program is not compiled yet either
+            check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
         compiled = time.perf_counter()
         notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
         drawn = net._draw(rng_key, prepared, num_draws, solver)

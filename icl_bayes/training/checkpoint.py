@@ -28,6 +28,7 @@ from icl_bayes.training.config import NetworkConfig, from_dict
 FORMAT_VERSION = 1
 FORMAT_NAME = "icl_bayes network"
 MANIFEST = "checkpoint.json"
+REQUIRED = ("config", "coordinates", "log_joint_at_fixed_points", "weights", "calibration", "provenance")
 FINGERPRINT_TOLERANCE = 2e-3  # relative; float32 log joints differ across platforms by far less
 
 
@@ -147,6 +148,7 @@ def save_checkpoint(
         "config": dataclasses.asdict(config),
         "coordinates": task.coordinate_names,
         "log_joint_at_fixed_points": fingerprint(task),
+        "weights": identity_of(arrays),
         "num_weights": int(sum(value.size for value in arrays.values())),
         "calibration": calibration,
         "provenance": provenance,
@@ -181,21 +183,32 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
             f"{directory} has checkpoint format {version}; this version of icl_bayes reads {FORMAT_VERSION}. "
             "Upgrade icl_bayes to load a newer checkpoint, or retrain an older one."
         )
+    missing = [name for name in REQUIRED if name not in manifest]
+    if missing:
+        raise CheckpointError(f"{manifest_path} lacks {', '.join(missing)}; copy the checkpoint again.")
     try:
         config = from_dict(manifest["config"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{directory}: its configuration cannot be read ({error}).") from error
     arrays = read_arrays(directory / "weights.safetensors")
-    if sum(value.size for value in arrays.values()) != manifest["num_weights"]:
-        raise CheckpointError(f"{directory}: the number of weights disagrees with {MANIFEST}; files were mixed up.")
+    identity = identity_of(arrays)
+    if manifest["weights"] != identity:
+        raise CheckpointError(
+            f"{directory}: the weights are not those that {MANIFEST} describes (fingerprint {identity} instead of "
+            f"{manifest['weights']}); files were mixed up."
+        )
+    checkpoint = Checkpoint(config, arrays, manifest["provenance"], manifest["calibration"], identity)
+    _check_program(directory, manifest, config.task.build())
+    return checkpoint
+
+
+def identity_of(arrays: dict[str, np.ndarray]) -> str:
+    """Fingerprint of weights, by which tables name a network."""
     digest = hashlib.sha256()
     for name in sorted(arrays):
         digest.update(name.encode())
         digest.update(arrays[name].tobytes())
-    identity = digest.hexdigest()[:10]
-    checkpoint = Checkpoint(config, arrays, manifest["provenance"], manifest["calibration"], identity)
-    _check_program(directory, manifest, config.task.build())
-    return checkpoint
+    return digest.hexdigest()[:10]
 
 
 def _check_program(directory: Path, manifest: dict[str, Any], task: Task) -> None:

@@ -122,7 +122,8 @@ def fit(
         state, info = programs[padded_rows](state)
         info = jax.tree.map(lambda leaf: float(np.mean(leaf)), info)
         progress.seconds += time.monotonic() - started
-        progress.datasets += settings.steps_per_call * batch_size_of(settings, padded_rows, mesh.devices.size)
+        visits = settings.steps_per_call * batch_size_of(settings, padded_rows, mesh.devices.size)
+        progress.datasets += visits // settings.passes
         step = int(state.step)
         score = float("nan")
         if scorer is not None and (step % settings.evaluate_steps < settings.steps_per_call or step >= end):

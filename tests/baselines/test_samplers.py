@@ -159,3 +159,13 @@ def test_every_listed_name_can_be_made() -> None:
         concrete = name.replace("@K", "@3")
         made = make_baseline(concrete, task)
         assert made.name == concrete.removesuffix(":laplace")
+
+
+@pytest.mark.parametrize("name", ["nuts_jit", "laplace", "vi_full", "map"])
+def test_data_the_model_does_not_allow_are_refused_however_complete_they_look(name: str) -> None:
+    """Labels 1 and 2 have a likelihood under the formula of the Bernoulli law, only not a meaning."""
+    x = np.random.default_rng(0).normal(size=(20, 5))
+    labels = np.tile([1.0, 2.0], 10)
+    complete = Dataset(x=x, y=labels, constants={"beta_scale": 1.0})
+    with pytest.raises(ValueError, match=r"values 0 and 1; received \[1.0, 2.0\]"):
+        make_baseline(name, make_task("glm/6")).sample(jax.random.key(0), complete, 100)

@@ -55,6 +55,9 @@ def test_numbers_beside_ours():
     assert published.beside("glm", "5", "real", "vi_full", "", "w1") == 0.279
     assert published.beside("glm", "5", "real", "nuts", "", "seconds_run") == 120.24
     assert published.beside("glm", "5", "real", "parallel_hmc", "laplace", "c2st") is None
+    # The paper has data sets of one size; nothing stands beside those of another.
+    for size, number in {(50, 5): 0.621, (0, 0): 0.621, (500, 5): None, (50, 20): None}.items():
+        assert published.beside("glm", "5", "synthetic", "icl", "informed", "c2st", size) == number
     assert published.beside("toy", "5", "real", "icl", "", "c2st") is None
 
 

@@ -47,6 +47,18 @@ def test_records_are_written_and_a_second_run_completes_the_first(networks, tmp_
     assert "2 already done" in capsys.readouterr().out
 
 
+def test_scores_of_other_data_under_the_same_name_are_not_taken_for_these(networks, table, tmp_path, capsys):
+    out = tmp_path / "run"
+    own = ["scenario=1", "methods=laplace", "num_rows=40", "num_datasets=0", "data=csv", f"data.path={table}"]
+    assert evaluate(out, networks, *own, "data.target=y") == 0
+    before = (out / "records.csv").read_bytes()
+    capsys.readouterr()
+    assert evaluate(out, networks, *own, "data.target=a") == 2
+    assert "holds scores of other data under the same name" in capsys.readouterr().err
+    assert (out / "records.csv").read_bytes() == before
+    assert evaluate(out, networks, *own, "data.target=y") == 0
+
+
 def test_real_tables_are_prepared_and_left_out_ones_named(networks, tmp_path, capsys):
     out = tmp_path / "run"
     tables = "data.tables=[diabetes,breast_cancer]"
@@ -74,6 +86,7 @@ def test_a_table_of_your_own(networks, table, tmp_path, capsys):
         (["family=gmm"], "Unknown family 'gmm'; choices: glm"),
         (["methods=[icl,lapalce]"], "Unknown method 'lapalce'; choices: icl, icl/VARIANT"),
         (["methods=[parallel_hmc]"], "parallel_hmc@K"),
+        (["methods=[icl/laplace]"], "holds no network of variant 'laplace' for glm/1"),
         (["scenario=5", "methods=icl"], "holds no network of variant 'informed' for glm/5"),
         (["data=bundled", "data.tables=[iris]", "methods=laplace"], "bundled has no table(s) iris; choices: abalone"),
         (["evaluation.metrics=[c3st]"], "evaluation.metrics must be some of c2st, c2st_auc"),

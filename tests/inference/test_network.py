@@ -104,6 +104,18 @@ def test_draws_that_are_not_finite_are_never_returned(net: AmortizedPosterior) -
         broken.sample(jax.random.key(0), data(25), 7)
 
 
+def test_the_flat_encoder_answers_for_fewer_rows_than_it_was_built_for(tmp_path) -> None:
+    """Rows are padded to its own length, not to a bucket beyond it."""
+    config = tiny_config(model={"encoder": "mlp", "mlp_rows": 50})
+    network = build_network(config)
+    calibration = {"num_rows": [10, 50], "statistics": {"log sd of feature 0": [-0.01, 0.01]}}
+    save_checkpoint(tmp_path / "net", config, network.task, network.init(0), provenance={}, calibration=calibration)
+    net = AmortizedPosterior.from_checkpoint(load_checkpoint(tmp_path / "net"), "flat")
+    assert net.sample(jax.random.key(0), data(40), 20)["beta"].shape == (20, 2)
+    with pytest.raises(ValueError, match="built for 50 rows; received 51"):
+        net.sample(jax.random.key(0), data(51), 20)
+
+
 def test_an_unknown_network_lists_the_shipped_ones() -> None:
     with pytest.raises(CheckpointError, match=r"no directory 'glm/99'.*glm/1"):
         icl_bayes.load("glm/99")

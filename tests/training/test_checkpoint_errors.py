@@ -14,9 +14,11 @@ from safetensors.numpy import load_file, save_file
 from icl_bayes.training import CheckpointError, load_checkpoint
 
 
-def edit_manifest(directory: Path, **changes) -> None:
+def edit_manifest(directory: Path, without: str = "", **changes) -> None:
     path = directory / "checkpoint.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    manifest = {**json.loads(path.read_text()), **changes}
+    manifest.pop(without, None)
+    path.write_text(json.dumps(manifest))
 
 
 def truncate(path: Path) -> None:
@@ -28,6 +30,12 @@ def drop_a_weight(directory: Path) -> None:
     arrays = load_file(path)
     arrays.pop(sorted(arrays)[0])
     save_file(arrays, path)
+
+
+def exchange_weights(directory: Path) -> None:
+    """Weights of another network of the same architecture."""
+    path = directory / "weights.safetensors"
+    save_file({name: value + 1.0 for name, value in load_file(path).items()}, path)
 
 
 def shift_log_joint(directory: Path) -> None:
@@ -46,7 +54,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
     "unknown setting": (lambda d: edit_manifest(d, config={"task": {"planet": 1}}), "configuration cannot be read"),
     "truncated weights": (lambda d: truncate(d / "weights.safetensors"), "truncated or was not written"),
     "no weights": (lambda d: (d / "weights.safetensors").unlink(), "cannot be read"),
-    "mixed-up weights": (drop_a_weight, "disagrees"),
+    "a weight too few": (drop_a_weight, "not those that checkpoint.json describes"),
+    "mixed-up weights": (exchange_weights, "files were mixed up"),
+    "no calibration": (lambda d: edit_manifest(d, without="calibration"), "lacks calibration"),
     "changed program": (shift_log_joint, "another version of task 'glm/1'"),
     "changed coordinates": (lambda d: edit_manifest(d, coordinates={"beta": "bijector"}), "another version of task"),
 }
