@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.inference.buckets import padded_length
@@ -23,7 +24,14 @@ ABSOLUTE_MARGIN = 0.7
 
 @lru_cache(maxsize=8)
 def _statistics_program(network: Network):
-    return jax.jit(lambda dataset: summary_statistics(network.task.features(dataset)))
+    """Names of the statistics, and the program for their values in that order: one array costs one transfer."""
+    names = list(summary_statistics(network.task.features(network.task.example)))
+
+    def values(dataset: Dataset) -> jax.Array:
+        statistics = summary_statistics(network.task.features(dataset))
+        return jnp.stack([statistics[name] for name in names])
+
+    return names, jax.jit(values)
 
 
 def check_against_training(
@@ -80,7 +88,8 @@ def check_base(decrement: float, rival: float, *, warn: bool = True) -> list[str
 
 def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:
     padded = dataset.pad_rows(padded_length(dataset.padded_rows))
-    return {name: float(value) for name, value in jax.device_get(_statistics_program(network)(padded)).items()}
+    names, program = _statistics_program(network)
+    return dict(zip(names, np.asarray(program(padded)).tolist(), strict=True))
 
 
 def _outside(ranges: dict[str, list[float]], statistics: dict[str, float]) -> list[str]:
