@@ -108,7 +108,7 @@ def test_the_flat_encoder_answers_for_fewer_rows_than_it_was_built_for(tmp_path)
     """Rows are padded to its own length, not to a bucket beyond it."""
     config = tiny_config(model={"encoder": "mlp", "mlp_rows": 50})
     network = build_network(config)
-    calibration = {"num_rows": [10, 50], "statistics": {"log sd of feature 0": [-0.01, 0.01]}}
+    calibration = {"num_rows": [10, 60], "statistics": {"log sd of feature 0": [-0.01, 0.01]}}
     save_checkpoint(tmp_path / "net", config, network.task, network.init(0), provenance={}, calibration=calibration)
     net = AmortizedPosterior.from_checkpoint(load_checkpoint(tmp_path / "net"), "flat")
     assert net.sample(jax.random.key(0), data(40), 20)["beta"].shape == (20, 2)
