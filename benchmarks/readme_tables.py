@@ -1,6 +1,6 @@
 """The tables of the README from the recorded files, so that no number in it is typed.
 
-    python benchmarks/readme_tables.py [--records benchmarks/results/table-12/records.csv] [--metric c2st]
+python benchmarks/readme_tables.py [--records benchmarks/results/table-12/records.csv] [--metric c2st]
 """
 
 from __future__ import annotations

@@ -43,8 +43,10 @@ def test_separated_modes_fail_the_reference(bimodal) -> None:
 
 
 def test_effort_is_raised_only_where_it_helps() -> None:
-    healthy = {"efficiency": 0.97, "divergences": 0.0}
+    healthy = {"efficiency": 0.97, "divergences": 0.0, "r_hat": 1.001}
     assert Effort().raised_for(healthy) == Effort()
     assert Effort().raised_for({**healthy, "efficiency": 0.5}) == Effort(thinning=40)
     assert Effort().raised_for({**healthy, "efficiency": np.nan}) == Effort(thinning=40)
     assert Effort().raised_for({**healthy, "divergences": 0.002}) == Effort(target_accept=0.99)
+    apart = {**healthy, "efficiency": 0.01, "r_hat": 4.0}  # each chain in a mode of its own
+    assert Effort().raised_for(apart) == Effort()
