@@ -1,69 +1,156 @@
-"""The tables of the README from the recorded files, so that no number in it is typed.
+"""The tables of the README, written from the recorded files: between `<!-- NAME -->` and `<!-- /NAME -->`.
 
-python benchmarks/readme_tables.py [--records benchmarks/results/table-12/records.csv] [--metric c2st]
+python benchmarks/readme_tables.py            # writes them
+python benchmarks/readme_tables.py --check    # fails if the README holds others
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import re
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, summarize
-from icl_bayes.benchmark.records import REFERENCE_METHOD, read_records
+from icl_bayes.benchmark.records import read_records
 
+README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
+SHOWN = {
+    ("icl", "informed"): "network (`informed`, 2 midpoint steps)",
+    ("vi_fixed_point", ""): "its base alone (`vi_fixed_point`)",
+    ("laplace", ""): "Laplace approximation",
+    ("icl", "gaussian"): "network without likelihood (`gaussian`, 4 midpoint steps)",
+}
 
 
-def markdown(header: list[str], lines: list[list[str]]) -> str:
+def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
+    header = list(header)
     rows = [header, ["---"] * len(header), *lines]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
-def quality(summaries: list[Summary], split: str, metric: str) -> str:
-    """One line per method: its mean score in every scenario and the mean of these; above it the network's floor."""
-    chosen = [row for row in summaries if row.split == split and row.metric == metric]
-    methods = list(dict.fromkeys(row.label for row in chosen if row.method != REFERENCE_METHOD))
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def quality(summaries: list[Summary], split: str) -> str:
+    """C2ST of every method with its number of data sets, floor and standard error of the mean over scenarios."""
     lines = []
-    for label in methods:
-        cells = {row.scenario: row for row in chosen if row.label == label}
-        found = [cells[scenario] for scenario in SCENARIOS if scenario in cells]
-        show = lambda pick, cells=cells: [f"{pick(cells[s])}" if s in cells else "" for s in SCENARIOS]  # noqa: E731
-        mean = sum(row.mean for row in found) / len(found)
-        floor = sum(row.floor for row in found) / len(found)
-        lines.append([f"{label}: data sets", *show(lambda row: row.num_scored), ""])
-        lines.append([f"{label}: floor", *show(lambda row: f"{row.floor:.3f}"), f"{floor:.3f}"])
-        lines.append([label, *show(lambda row: f"{row.mean:.3f}"), f"{mean:.3f}"])
-    return markdown([f"{split}, {metric}", *SCENARIOS, "mean"], lines)
+    for (method, variant), label in SHOWN.items():
+        rows = [row for row in summaries if (row.method, row.variant, row.split) == (method, variant, split)]
+        cells = {row.scenario: row for row in rows if row.metric == "c2st"}
+        if not cells:
+            continue
+
+        def line(name: str, pick: Callable[[Summary], str], last: str, cells: Any = cells) -> list[str]:
+            return [name, *(pick(cells[s]) if s in cells else "" for s in SCENARIOS), last]
+
+        def mean(of: Callable[[Summary], float], cells: Any = cells) -> float:
+            return sum(of(row) for row in cells.values()) / len(cells)
+
+        error = sum(row.error**2 for row in cells.values()) ** 0.5 / len(cells)
+        lines.append(line(label, lambda row: f"{row.mean:.3f}", f"{mean(lambda row: row.mean):.3f} ± {error:.3f}"))
+        lines.append(line("floor", lambda row: f"{row.floor:.3f}", f"{mean(lambda row: row.floor):.3f}"))
+        lines.append(line("data sets", lambda row: f"{row.num_scored}", ""))
+        if (method, variant) == ("icl", "informed"):
+            known = [row.published for row in cells.values() if row.published is not None]
+            average = f"{sum(known) / len(known):.3f}" if len(known) == len(SCENARIOS) else ""
+            lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", average))
+    return markdown([{"synthetic": "simulated"}.get(split, split), *SCENARIOS, "mean"], lines)
 
 
-def training(folder: Path) -> str:
+def training(pattern: str) -> str:
     """One line per recorded training run: its first and its last check of held-out C2ST."""
     lines = []
-    for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8") as file:
-            checks = [row for row in csv.DictReader(file) if row["held_out_c2st"] != "nan"]
+    for path in sorted((RESULTS / "training").glob(pattern)):
+        checks = [row for row in read_table(path) if row["held_out_c2st"] != "nan"]
         first, last = checks[0], checks[-1]
-        line = [path.stem]
+        line = [path.stem.split("-")[0].removeprefix("glm")]
         for row in (first, last):
             line += [f"{float(row['held_out_c2st']):.3f}", f"{float(row['seconds']) / 60:.1f} ({row['step']})"]
         lines.append([*line, f"{float(first['laplace_c2st']):.3f}", f"{float(first['gaussian_c2st']):.3f}"])
     minutes = "minutes (steps)"
-    return markdown(["run", "first check", minutes, "at the end", minutes, "Laplace", "closest Gaussian"], lines)
+    return markdown(["scenario", "first check", minutes, "at the end", minutes, "Laplace", "closest Gaussian"], lines)
 
 
-def main() -> None:
+def speed() -> str:
+    rows = read_table(RESULTS / "sampling_speed.csv")
+    return markdown(
+        ["scenario", "data sets", "method", "milliseconds", "draws per second"],
+        (
+            [
+                row["scenario"],
+                row["datasets"],
+                row["method"],
+                f"{1e3 * float(row['seconds']):.1f}",
+                f"{int(row['draws_per_second']):,}",
+            ]
+            for row in rows
+        ),
+    )
+
+
+def cold_start() -> str:
+    rows = read_table(RESULTS / "cold_start.csv")
+    lines = ([row["network"], row["cold_seconds"], row["warm_seconds"]] for row in rows)
+    return markdown(["network", "seconds, empty cache", "seconds, warm cache"], lines)
+
+
+def simulation_cost() -> str:
+    rows = read_table(RESULTS / "simulation_cost.csv")
+    names = ["scenario", "padded_rows", "simulate_ms", "gradient_ms", "ratio"]
+    return markdown(
+        ["scenario", "rows", "simulation, ms a step", "gradient, ms a step", "ratio"],
+        ([row[name] for name in names] for row in rows),
+    )
+
+
+def filled(text: str, tables: dict[str, str]) -> str:
+    """The text with every named block replaced.
+
+    Raises:
+        ValueError: if a block is missing.
+    """
+    for name, table in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text, count = re.subn(
+            pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL
+        )
+        if count != 1:
+            raise ValueError(f"README.md has {count} blocks {name!r}; one is expected.")
+    return text
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--records", type=Path, default=RESULTS / "table-12" / "records.csv")
-    parser.add_argument("--metric", default="c2st")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if the README holds other tables")
     options = parser.parse_args()
-    summaries = summarize(read_records(options.records))
-    for split in ("synthetic", "real"):
-        print(quality(summaries, split, options.metric), end="\n\n")
-    print(training(RESULTS / "training"))
+    summaries = summarize(read_records(RESULTS / "table-12" / "records.csv"))
+    tables = {
+        "simulated": quality(summaries, "synthetic"),
+        "real": quality(summaries, "real"),
+        "speed": speed(),
+        "cold start": cold_start(),
+        "simulation": simulation_cost(),
+        "training": training("glm?.csv"),
+        "training without likelihood": training("glm?-gaussian.csv"),
+    }
+    before = README.read_text(encoding="utf-8")
+    after = filled(before, tables)
+    if options.check:
+        if before != after:
+            print("README.md differs from the recorded files; run python benchmarks/readme_tables.py.", file=sys.stderr)
+        return int(before != after)
+    README.write_text(after, encoding="utf-8")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -169,3 +169,9 @@ class TestMakefile:
         assert "-m pytest" in self.make("--dry-run", "test", path=tmp_path).stdout
         targets = re.findall(r"^make (\w+)", self.make("help", path=tmp_path).stdout, re.MULTILINE)
         assert targets == ["demo", "test"]
+
+
+def test_the_tables_of_the_readme_are_those_of_the_recorded_files() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "readme_tables.py"), "--check"]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr

@@ -172,7 +172,7 @@ def run_plan(
 
 
 def _remember(out: Path, plan: Plan, methods: MethodRegistry, about: Mapping[str, Any]) -> None:
-    """Keep how the test sets came about beside the records; problems of earlier runs stay.
+    """Keep how the test sets came about beside the records; what earlier runs covered stays.
 
     Raises:
         ValueError: if the directory holds scores of other data under the names of these.
@@ -183,9 +183,19 @@ def _remember(out: Path, plan: Plan, methods: MethodRegistry, about: Mapping[str
     except (OSError, ValueError):
         known = {}
     data = _joined(known.get("data", {}), {case.identity: case.digest for case in plan.cases}, out)
-    problems = {**known.get("problems", {}), **plan.notes}
+    problems = dict(known.get("problems", {}))
+    for problem, notes in plan.notes.items():
+        if _extent(notes) >= _extent(
+            problems.get(problem, {})
+        ):  # a run on some of the data sets does not forget the rest
+            problems[problem] = notes
     content = {**about, "notes": [*plan.warnings, *methods.notes], "problems": problems, "data": data}
     _write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
+
+
+def _extent(notes: Mapping[str, Any]) -> int:
+    """How many data sets the notes of a problem are about."""
+    return int(notes.get("simulated", len(notes.get("tables", ()))))
 
 
 def _joined(known: Mapping[str, str], new: Mapping[str, str], where: Path) -> dict[str, str]:

@@ -20,8 +20,9 @@ import numpyro.distributions as dist
 from jax.typing import ArrayLike
 from numpyro import handlers
 
-from icl_bayes.tasks.base import Features, Task, require_finite, warn
+from icl_bayes.tasks.base import Features, Task
 from icl_bayes.tasks.covariates import make_covariate_prior
+from icl_bayes.tasks.data_checks import require_finite, warn
 from icl_bayes.tasks.distributions import LogGamma
 from icl_bayes.tasks.glm_starts import gamma_starts, gaussian_starts
 from icl_bayes.types import AnyArray, Array, Dataset

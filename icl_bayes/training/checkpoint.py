@@ -185,7 +185,10 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
         )
     missing = [name for name in REQUIRED if name not in manifest]
     if missing:
-        raise CheckpointError(f"{manifest_path} lacks {', '.join(missing)}; copy the checkpoint again.")
+        raise CheckpointError(
+            f"{manifest_path} lacks {', '.join(missing)}: it is incomplete, or of an earlier version. "
+            "Copy it again, or retrain."
+        )
     try:
         config = from_dict(manifest["config"])
     except (KeyError, TypeError) as error:

@@ -13,7 +13,9 @@ from helpers import assert_mean_within_mcse
 from numpyro import handlers
 
 from icl_bayes.baselines import ExactSampler, make_baseline
-from icl_bayes.baselines.gaussians import GaussianInfo, best_mode, gaussian_health, laplace_of, variational_of
+from icl_bayes.baselines.gaussians import ENDED, GaussianInfo, best_mode, gaussian_health, laplace_of, variational_of
+from icl_bayes.datasets import load_bundled, prepare_glm
+from icl_bayes.flow import variational
 from icl_bayes.tasks import Task, make_task
 from icl_bayes.types import Dataset
 
@@ -92,6 +94,22 @@ def test_the_best_of_several_modes_is_taken_and_the_other_reported(order: list[f
     affine, info = jax.device_get(jax.jit(lambda dataset: variational_of(alone, dataset))(bimodal.dataset))
     assert affine.shift[0] > 0  # where the path from the prior median leads
     assert info.rival == -np.inf
+
+
+def test_steps_that_overshoot_are_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fifty diamonds: nearly collinear columns under a prior that is cut off at zero. Whole steps never settle."""
+    task = make_task("glm/5")
+    table = load_bundled("diamonds")
+    moments = {"response_mean": 0.0, "response_variance": 6.8}
+    dataset, _ = prepare_glm(table, num_rows=50, num_columns=5, response_kind="real", rng_seed=7, **moments)
+    dataset = task.prepare(dataset)
+
+    def decrement() -> float:
+        return float(jax.jit(lambda dataset: variational_of(task, dataset)[1].decrement)(dataset))
+
+    assert decrement() < ENDED
+    monkeypatch.setattr(variational, "NEGLIGIBLE", np.inf)  # the control: no step is refused
+    assert decrement() > 3.0 * ENDED
 
 
 @pytest.mark.parametrize("scenario", [1, 2, 3, 4])

@@ -41,6 +41,10 @@ def test_records_are_written_and_a_second_run_completes_the_first(networks, tmp_
     assert suite["problems"]["glm/1 synthetic"] == {"simulated": 1, "rejected": 0, "covariates": "tabular"}
 
     assert evaluate(out, networks, *first, "num_datasets=2") == 0
+    assert evaluate(out, networks, *first, "num_datasets=1") == 0  # which does not forget the second
+    suite = json.loads((out / "suite.json").read_text())
+    assert suite["problems"]["glm/1 synthetic"]["simulated"] == 2
+    assert len(suite["data"]) == 2
     more = read_records(out / "records.csv")
     assert more[: len(records)] == records  # nothing was computed again
     assert [row.dataset for row in more[len(records) :]] == ["001"] * 3
