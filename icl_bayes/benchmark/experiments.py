@@ -185,10 +185,8 @@ def _remember(out: Path, plan: Plan, methods: MethodRegistry, about: Mapping[str
     data = _joined(known.get("data", {}), {case.identity: case.digest for case in plan.cases}, out)
     problems = dict(known.get("problems", {}))
     for problem, notes in plan.notes.items():
-        if _extent(notes) >= _extent(
-            problems.get(problem, {})
-        ):  # a run on some of the data sets does not forget the rest
-            problems[problem] = notes
+        # A run on some of the data sets does not forget the rest.
+        problems[problem] = max(notes, problems.get(problem, {}), key=_extent)
     content = {**about, "notes": [*plan.warnings, *methods.notes], "problems": problems, "data": data}
     _write_whole(path, json.dumps(content, indent=2, sort_keys=True) + "\n")
 
