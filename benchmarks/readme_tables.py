@@ -12,12 +12,13 @@ import re
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from statistics import mean, stdev
+from typing import Any, NamedTuple
 
 from timing import RESULTS
 
-from icl_bayes.benchmark.aggregate import Summary, summarize
-from icl_bayes.benchmark.records import read_records
+from icl_bayes.benchmark.aggregate import Summary, current, summarize
+from icl_bayes.benchmark.records import Record, read_records
 
 README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
@@ -27,6 +28,18 @@ SHOWN = {
     ("laplace", ""): "Laplace approximation",
     ("icl", "gaussian"): "network without likelihood (`gaussian`, 4 midpoint steps)",
 }
+
+NETWORK = ("icl", "informed")
+RIVALS = {
+    ("vi_diagonal", ""): "diagonal VI",
+    ("vi_full", ""): "full-rank VI",
+    ("vi_structured", ""): "structured VI",
+    ("vi_iaf", ""): "IAF VI",
+    ("nuts", ""): "NUTS, one chain",
+    ("parallel_hmc", ""): "parallel HMC, 2 moves",
+    ("parallel_hmc", "variational start"): "parallel HMC, 2 moves from the base",
+}
+SPLITS = {"synthetic": "simulated", "real": "real"}
 
 
 def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
@@ -40,7 +53,51 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def quality(summaries: list[Summary], split: str) -> str:
+class Difference(NamedTuple):
+    """Mean of `network - rival` over the data sets that both have a score on, and its standard error."""
+
+    mean: float
+    error: float
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.3f} ± {self.error:.3f}"
+
+
+def differences(records: list[Record], split: str, metric: str, rival: tuple[str, str]) -> dict[str, Difference]:
+    """By scenario, of the `informed` network against a rival on the same data sets."""
+    scores: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    for row in records:
+        if row.split == split and row.metric == metric:
+            scores.setdefault((row.scenario, row.dataset), {})[row.method, row.variant] = row.value
+    found = {}
+    for scenario in SCENARIOS:
+        pairs = [one for (name, _), one in scores.items() if name == scenario and {NETWORK, rival} <= set(one)]
+        if len(pairs) > 1:
+            values = [one[NETWORK] - one[rival] for one in pairs]
+            found[scenario] = Difference(mean(values), stdev(values) / len(values) ** 0.5, len(values))
+    return found
+
+
+def rivals(records: list[Record], metric: str) -> str:
+    """Network minus rival in one metric, simulated and real data; what favours the rival by two errors is bold."""
+    lines = []
+    for split in ("synthetic", "real"):
+        for rival, label in RIVALS.items():
+            found = differences(records, split, metric, rival)
+            cells = []
+            for scenario in SCENARIOS:
+                one = found.get(scenario)
+                text = str(one) if one else ""
+                cells.append(f"**{text}**" if one and one.mean > 2.0 * one.error else text)
+            counts = sorted({one.count for one in found.values()})
+            if found:
+                sets = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
+                lines.append([f"{label}, {SPLITS[split]}", *cells, sets])
+    return markdown(["network minus", *SCENARIOS, "data sets"], lines)
+
+
+def quality(records: list[Record], summaries: list[Summary], split: str) -> str:
     """C2ST of every method with its number of data sets, floor and standard error of the mean over scenarios."""
     lines = []
     for (method, variant), label in SHOWN.items():
@@ -52,18 +109,21 @@ def quality(summaries: list[Summary], split: str) -> str:
         def line(name: str, pick: Callable[[Summary], str], last: str, cells: Any = cells) -> list[str]:
             return [name, *(pick(cells[s]) if s in cells else "" for s in SCENARIOS), last]
 
-        def mean(of: Callable[[Summary], float], cells: Any = cells) -> float:
+        def average(of: Callable[[Summary], float], cells: Any = cells) -> float:
             return sum(of(row) for row in cells.values()) / len(cells)
 
         error = sum(row.error**2 for row in cells.values()) ** 0.5 / len(cells)
-        lines.append(line(label, lambda row: f"{row.mean:.3f}", f"{mean(lambda row: row.mean):.3f} ± {error:.3f}"))
-        lines.append(line("floor", lambda row: f"{row.floor:.3f}", f"{mean(lambda row: row.floor):.3f}"))
+        lines.append(line(label, lambda row: f"{row.mean:.3f}", f"{average(lambda row: row.mean):.3f} ± {error:.3f}"))
+        lines.append(line("floor", lambda row: f"{row.floor:.3f}", f"{average(lambda row: row.floor):.3f}"))
         lines.append(line("data sets", lambda row: f"{row.num_scored}", ""))
         if (method, variant) == ("icl", "informed"):
             known = [row.published for row in cells.values() if row.published is not None]
-            average = f"{sum(known) / len(known):.3f}" if len(known) == len(SCENARIOS) else ""
-            lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", average))
-    return markdown([{"synthetic": "simulated"}.get(split, split), *SCENARIOS, "mean"], lines)
+            overall = f"{sum(known) / len(known):.3f}" if len(known) == len(SCENARIOS) else ""
+            lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", overall))
+        if method == "vi_fixed_point":
+            found = differences(records, split, "c2st", (method, variant))
+            lines.append(["network minus base, same sets", *(str(found.get(s, "")) for s in SCENARIOS), ""])
+    return markdown([SPLITS[split], *SCENARIOS, "mean"], lines)
 
 
 def training(pattern: str) -> str:
@@ -132,10 +192,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if the README holds other tables")
     options = parser.parse_args()
-    summaries = summarize(read_records(RESULTS / "table-12" / "records.csv"))
+    records = current(read_records(RESULTS / "table-12" / "records.csv"))
+    summaries = summarize(records)
     tables = {
-        "simulated": quality(summaries, "synthetic"),
-        "real": quality(summaries, "real"),
+        "simulated": quality(records, summaries, "synthetic"),
+        "real": quality(records, summaries, "real"),
+        "MMD": rivals(records, "mmd"),
+        "W2": rivals(records, "w2"),
         "speed": speed(),
         "cold start": cold_start(),
         "simulation": simulation_cost(),

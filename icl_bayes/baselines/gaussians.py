@@ -63,23 +63,29 @@ class BestMode(NamedTuple):
     info: GaussianInfo
 
 
-def best_mode(task: Task, dataset: Dataset, num_steps: int = 12) -> BestMode:
-    """Fisher scoring (or damped Newton) from each of the task's starting points; the best end is taken."""
-    log_joint = partial(log_joint_of, task, dataset)
-    curvature_fn = partial(curvature_of, task, dataset)
+def ascend(task: Task, dataset: Dataset, start: Array, num_steps: int) -> tuple[Affine, Array, Array]:
+    """Fisher scoring (or damped Newton) from one start ``(dim,)``.
 
-    def ascend(start: Array) -> tuple[Affine, Array, Array]:
-        mode, info = find_mode(log_joint, curvature_fn, start, num_steps=num_steps)
-        metric = curvature_fn(mode)
-        usable = info.is_finite & jnp.all(jnp.isfinite(metric))
-        affine = affine_from_curvature(jnp.where(usable, mode, 0.0), jnp.where(usable, metric, jnp.eye(task.dim)))
-        return affine, jnp.where(usable, log_joint(mode) + affine.log_det, -jnp.inf), info.decrement
+    Returns:
+        The Gaussian of the metric at the end, its Laplace evidence ``()`` (minus infinity where the search
+        failed) and the nats that a further step promised ``()``.
+    """
+    mode = find_mode(
+        partial(log_joint_of, task, dataset), partial(curvature_of, task, dataset), start, num_steps=num_steps
+    )
+    usable = mode.info.is_finite
+    metric = jnp.where(usable, mode.metric, jnp.eye(task.dim))
+    affine = affine_from_curvature(jnp.where(usable, mode.theta, 0.0), metric)
+    return affine, jnp.where(usable, mode.value + affine.log_det, -jnp.inf), mode.info.decrement
 
-    starts = task.starting_points(dataset)
+
+def best_mode(task: Task, dataset: Dataset, num_steps: int = 12, num_starts: int | None = None) -> BestMode:
+    """The search of :func:`ascend` from each of the task's starting points, or the first few; the best end is taken."""
+    starts = task.starting_points(dataset)[:num_starts]
     if len(starts) == 1:
-        affine, evidence, decrement = ascend(starts[0])
+        affine, evidence, decrement = ascend(task, dataset, starts[0], num_steps)
         return BestMode(affine, GaussianInfo(decrement, jnp.isfinite(evidence), jnp.asarray(-jnp.inf)))
-    affines, evidence, decrements = jax.vmap(ascend)(starts)
+    affines, evidence, decrements = jax.vmap(lambda start: ascend(task, dataset, start, num_steps))(starts)
     chosen = jnp.argmax(evidence)
     best: Affine = jax.tree.map(lambda leaf: leaf[chosen], affines)
     distance = jnp.linalg.norm(best.backward(affines.shift), axis=1)
@@ -89,15 +95,16 @@ def best_mode(task: Task, dataset: Dataset, num_steps: int = 12) -> BestMode:
 
 
 def laplace_of(
-    task: Task, dataset: Dataset, num_steps: int = 16, num_newton_steps: int = 8
+    task: Task, dataset: Dataset, num_steps: int = 16, num_newton_steps: int = 8, num_starts: int | None = None
 ) -> tuple[Affine, GaussianInfo]:
     """The Laplace approximation: mode and inverse Hessian of the log joint.
 
     Args:
         num_steps: steps of Fisher scoring, which come close from anywhere but may end slowly.
         num_newton_steps: Newton steps that follow, quadratic near the mode.
+        num_starts: how many of the task's starting points are tried, by default all.
     """
-    near = best_mode(task, dataset, num_steps)
+    near = best_mode(task, dataset, num_steps, num_starts)
     affine, info = laplace_approximation(
         partial(log_joint_of, task, dataset), task.dim, num_steps=num_newton_steps, start=near.affine.shift
     )
@@ -105,15 +112,20 @@ def laplace_of(
 
 
 def variational_of(
-    task: Task, dataset: Dataset, num_steps: int = 12, num_variational_steps: int = 24
+    task: Task,
+    dataset: Dataset,
+    num_steps: int = 12,
+    num_variational_steps: int = 24,
+    num_starts: int | None = None,
 ) -> tuple[Affine, GaussianInfo]:
     """The Gaussian closest to the posterior, from the mode reached by Fisher scoring.
 
     Args:
         num_steps: steps of Fisher scoring.
         num_variational_steps: at most so many steps of :func:`icl_bayes.flow.variational_gaussian`.
+        num_starts: how many of the task's starting points are tried, by default all.
     """
-    near = best_mode(task, dataset, num_steps)
+    near = best_mode(task, dataset, num_steps, num_starts)
     affine, info = variational_gaussian(
         partial(log_joint_of, task, dataset), near.affine, num_steps=num_variational_steps
     )

@@ -25,9 +25,10 @@ from icl_bayes.baselines.diagnostics import (
     thinned_efficiency,
 )
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
+from icl_bayes.baselines.gaussians import ascend
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow import Affine, affine_from_curvature, find_mode, variational_gaussian
+from icl_bayes.flow import Affine, variational_gaussian
 from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
 
@@ -61,20 +62,11 @@ class Modes(NamedTuple):
 def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array) -> Modes:
     """Modes reached from the task's starting point, around it, and from prior draws; traceable."""
 
-    def log_joint(theta: Array) -> Array:
-        return task.log_joint(theta, dataset)
-
-    def ascend(start: Array) -> tuple[Affine, Array]:
-        mode, info = find_mode(log_joint, lambda theta: task.curvature(theta, dataset), start, num_steps=_MODE_STEPS)
-        curvature = task.curvature(mode, dataset)
-        usable = info.is_finite & jnp.all(jnp.isfinite(curvature))
-        affine = affine_from_curvature(mode, jnp.where(usable, curvature, jnp.eye(task.dim)))
-        return affine, jnp.where(usable, log_joint(mode) + affine.log_det, -jnp.inf)
-
     noise = jax.random.normal(rng_key, (_NUM_MODE_STARTS, task.dim))
     starts = task.starting_points(dataset)
     near = starts[0] + _NEAR * noise[: _NUM_MODE_STARTS // 2]
-    affines, evidence = jax.vmap(ascend)(jnp.concatenate([starts, extra_starts, near, noise[len(near) :]]))
+    everywhere = jnp.concatenate([starts, extra_starts, near, noise[len(near) :]])
+    affines, evidence, _ = jax.vmap(lambda start: ascend(task, dataset, start, _MODE_STEPS))(everywhere)
     best: Affine = jax.tree.map(lambda leaf: leaf[jnp.argmax(evidence)], affines)
     has_say = evidence > jnp.max(evidence) - _EVIDENCE_GAP
 
@@ -88,7 +80,7 @@ def find_modes(rng_key: Array, task: Task, dataset: Dataset, extra_starts: Array
         centers.append(affines.shift[jnp.argmax(nearest)])
         nearest = jnp.minimum(nearest, distance(centers[-1]))
     # The closest Gaussian whitens ridges and kinks better than the mode's.
-    whitening, _ = variational_gaussian(log_joint, best)
+    whitening, _ = variational_gaussian(lambda theta: task.log_joint(theta, dataset), best)
     return Modes(whitening, jnp.stack(centers), spread)
 
 

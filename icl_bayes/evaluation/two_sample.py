@@ -3,8 +3,8 @@
 Every function takes ``(num_draws, dim)`` and ``(num_reference, dim)`` matrices of compared
 sites in constrained units and returns plain floats. Rows are joint draws; nothing here ever
 permutes one column against another. The module imports neither JAX nor the rest of the
-package, so that scoring processes can load it by itself, and needs scikit-learn and POT only
-inside the functions that use them.
+package, so that scoring processes can load it by itself, and needs SciPy, scikit-learn and POT
+only inside the functions that use them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import warnings
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 MMD_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
 METRICS = ("c2st", "c2st_auc", "mmd", "w1", "w2")
@@ -101,6 +100,8 @@ def c2st(draws: np.ndarray, reference: np.ndarray, *, seed: int, folds: int = 10
 
 def _kernel_sum(left: np.ndarray, right: np.ndarray, scales: np.ndarray) -> float:
     """Sum over all pairs of the sum of Gaussian kernels, a block of rows at a time."""
+    from scipy.spatial.distance import cdist
+
     rows = max(1, _BLOCK_ENTRIES // len(right))
     total = 0.0
     for start in range(0, len(left), rows):
@@ -140,10 +141,13 @@ def mmd(draws: np.ndarray, reference: np.ndarray) -> float:
     return max(0.0, within_draws - 2.0 * across + within_reference)
 
 
-def _optimal_cost(cost: np.ndarray, max_iterations: int) -> float:
+def _optimal_cost(draws: np.ndarray, reference: np.ndarray, metric: str, max_iterations: int) -> float:
     """Exact transport cost between uniform weights; raises rather than return a truncated one."""
     import ot
+    from scipy.spatial.distance import cdist
 
+    draws, reference = _check(draws, reference, at_least=1)
+    cost = cdist(draws, reference, metric)  # pyright: ignore[reportCallIssue, reportArgumentType]
     weights = np.full(cost.shape[0], 1.0 / cost.shape[0]), np.full(cost.shape[1], 1.0 / cost.shape[1])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the same text comes back in the log, which is read below
@@ -169,8 +173,7 @@ def wasserstein1(draws: np.ndarray, reference: np.ndarray, *, max_iterations: in
     Raises:
         RuntimeError: if the cap is reached; a truncated value is never returned.
     """
-    draws, reference = _check(draws, reference, at_least=1)
-    return _optimal_cost(cdist(draws, reference), max_iterations)
+    return _optimal_cost(draws, reference, "euclidean", max_iterations)
 
 
 def wasserstein2(draws: np.ndarray, reference: np.ndarray, *, max_iterations: int = 10_000_000) -> float:
@@ -178,8 +181,7 @@ def wasserstein2(draws: np.ndarray, reference: np.ndarray, *, max_iterations: in
 
     Arguments and errors as for `wasserstein1`.
     """
-    draws, reference = _check(draws, reference, at_least=1)
-    return float(np.sqrt(max(0.0, _optimal_cost(cdist(draws, reference, "sqeuclidean"), max_iterations))))
+    return float(np.sqrt(max(0.0, _optimal_cost(draws, reference, "sqeuclidean", max_iterations))))
 
 
 def two_sample_scores(

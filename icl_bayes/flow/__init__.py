@@ -12,7 +12,7 @@ from icl_bayes.flow.bases import (
     laplace_approximation,
 )
 from icl_bayes.flow.losses import LOSSES, Example, make_loss, stratified_times
-from icl_bayes.flow.mode_search import NewtonInfo, find_mode
+from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
 from icl_bayes.flow.variational import variational_gaussian
@@ -25,6 +25,7 @@ __all__ = [
     "PATHS",
     "Affine",
     "Example",
+    "Mode",
     "NewtonInfo",
     "Path",
     "Solution",

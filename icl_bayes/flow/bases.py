@@ -105,8 +105,9 @@ def laplace_approximation(
         return (vectors * jnp.maximum(jnp.abs(eigenvalues), 0.05)) @ vectors.T
 
     metric_fn = positive_hessian if metric_fn is None else metric_fn
-    mode, info = find_mode(log_density_fn, metric_fn, jnp.zeros(dim) if start is None else start, num_steps=num_steps)
-    matrix = negative_hessian(mode) if curvature == "hessian" else metric_fn(mode)
+    start = jnp.zeros(dim) if start is None else start
+    mode, _, metric, info = find_mode(log_density_fn, metric_fn, start, num_steps=num_steps)
+    matrix = negative_hessian(mode) if curvature == "hessian" else metric
     is_finite = info.is_finite & jnp.all(jnp.isfinite(matrix))
     affine = affine_from_curvature(jnp.where(is_finite, mode, 0.0), jnp.where(is_finite, matrix, jnp.eye(dim)))
     return affine, NewtonInfo(info.decrement, is_finite)

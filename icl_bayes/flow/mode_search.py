@@ -29,9 +29,35 @@ class NewtonInfo(NamedTuple):
     is_finite: Array
 
 
-def find_mode(
-    log_density_fn: LogDensity, metric_fn: Metric, start: Array, *, num_steps: int = 16
-) -> tuple[Array, NewtonInfo]:
+class Mode(NamedTuple):
+    """Where a search ended.
+
+    Attributes:
+        theta: ``(dim,)``.
+        value: ``()``, the log density there.
+        metric: ``(dim, dim)``, the metric there.
+        info: health of the search.
+    """
+
+    theta: Array
+    value: Array
+    metric: Array
+    info: NewtonInfo
+
+
+class _Carry(NamedTuple):
+    """State of a search; ``promise`` are the nats that the last step promised, infinite while much damped."""
+
+    theta: Array
+    value: Array
+    gradient: Array
+    metric: Array
+    damping: Array
+    promise: Array
+    count: Array
+
+
+def find_mode(log_density_fn: LogDensity, metric_fn: Metric, start: Array, *, num_steps: int = 16) -> Mode:
     """Levenberg-Marquardt ascent of ``log_density_fn``.
 
     Steps that lower the density, or are not finite, are refused and the damping raised, so
@@ -46,31 +72,23 @@ def find_mode(
         start: ``(dim,)``.
 
     Returns:
-        mode ``(dim,)`` and :class:`NewtonInfo`.
+        The :class:`Mode`; a start that can't be evaluated gives one of value minus infinity.
     """
     value_and_gradient = jax.value_and_grad(log_density_fn)
-
-    class Carry(NamedTuple):
-        theta: Array
-        value: Array
-        gradient: Array
-        metric: Array
-        damping: Array
-        promise: Array  # nats that the last step promised, infinite while much damped
-        count: Array
 
     def solve(metric: Array, gradient: Array) -> Array:
         factor = jnp.linalg.cholesky(metric)
         return jax.scipy.linalg.cho_solve((factor, True), gradient)
 
-    def is_unfinished(carry: Carry) -> Array:
-        return (carry.count < num_steps) & (carry.promise > CONVERGED)
+    def is_unfinished(carry: _Carry) -> Array:
+        return (carry.count <= num_steps) & (carry.promise > CONVERGED)
 
-    def step(carry: Carry) -> Carry:
+    def step(carry: _Carry) -> _Carry:
         damped = carry.metric + jnp.diag(carry.damping * jnp.diagonal(carry.metric))
         direction = solve(damped, carry.gradient)
         gain = 0.5 * jnp.dot(direction, carry.gradient)
-        promise = jnp.where((carry.damping < 0.1) & jnp.isfinite(gain), gain, jnp.inf)
+        is_newton = (carry.damping < 0.1) & jnp.isfinite(gain) & (carry.count > 0)
+        promise = jnp.where(is_newton, gain, jnp.inf)
         # A trust region of a few prior standard deviations keeps exponential links from overflowing.
         direction = direction / jnp.maximum(1.0, jnp.linalg.norm(direction) / TRUST_RADIUS)
         theta = carry.theta + direction
@@ -80,13 +98,14 @@ def find_mode(
         accept = usable & (value >= carry.value)
         count = carry.count + 1
         relaxed = jnp.where(carry.damping < 1e-3, 0.0, 0.1 * carry.damping)
-        moved = Carry(theta, value, gradient, metric, relaxed, promise, count)
+        moved = _Carry(theta, value, gradient, metric, relaxed, promise, count)
         stayed = carry._replace(damping=4.0 * carry.damping + 0.05, promise=promise, count=count)
         return jax.tree.map(lambda new, old: jnp.where(accept, new, old), moved, stayed)
 
-    value, gradient = value_and_gradient(start)
+    # The first step goes nowhere: it evaluates the start, so that the density is compiled once.
     zero, infinite = jnp.asarray(0.0, start.dtype), jnp.asarray(jnp.inf, start.dtype)
-    initial = Carry(start, value, gradient, metric_fn(start), zero, infinite, jnp.asarray(0))
-    final = jax.lax.while_loop(is_unfinished, step, initial)
+    nowhere = jnp.zeros_like(start), jnp.eye(start.shape[0], dtype=start.dtype)
+    final = jax.lax.while_loop(is_unfinished, step, _Carry(start, -infinite, *nowhere, zero, infinite, jnp.asarray(0)))
     decrement = 0.5 * jnp.dot(final.gradient, solve(final.metric, final.gradient))
-    return final.theta, NewtonInfo(decrement, jnp.isfinite(final.value) & jnp.isfinite(decrement))
+    info = NewtonInfo(decrement, jnp.isfinite(final.value) & jnp.isfinite(decrement))
+    return Mode(final.theta, final.value, final.metric, info)

@@ -8,17 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.experimental.ode import odeint
 
 Array = jax.Array
 Velocity = Callable[[Array, Array], Array]
 
-EVALUATIONS_PER_STEP = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-METHODS = (*EVALUATIONS_PER_STEP, "dopri5")
+
+class _Tableau(NamedTuple):
+    """An explicit method whose every stage starts from the one before it.
+
+    Attributes:
+        times: of the stages, in steps.
+        reach: how far, in steps, stage ``i`` carries the point at which stage ``i + 1`` is evaluated.
+        weights: of the stages in the step; they sum to one.
+    """
+
+    times: tuple[float, ...]
+    reach: tuple[float, ...]
+    weights: tuple[float, ...]
+
+
+_TABLEAUS = {
+    "euler": _Tableau((0.0,), (0.0,), (1.0,)),
+    "midpoint": _Tableau((0.0, 0.5), (0.5, 0.0), (0.0, 1.0)),
+    "heun": _Tableau((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)),
+    "rk4": _Tableau((0.0, 0.5, 0.5, 1.0), (0.5, 0.5, 1.0, 0.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
+}
+METHODS = (*_TABLEAUS, "dopri5")
 
 
 @dataclass(frozen=True)
@@ -52,7 +74,7 @@ class Solution(NamedTuple):
 
     Attributes:
         x: state at the final time, of the initial state's shape.
-        num_evaluations: velocity evaluations spent; -1 where the adaptive solver does not say.
+        num_evaluations: velocity evaluations spent on every draw; -1 where the adaptive solver does not say.
         is_finite: ``()`` boolean.
     """
 
@@ -61,35 +83,73 @@ class Solution(NamedTuple):
     is_finite: Array
 
 
-def _step(method: str, velocity_fn: Velocity, t: Array, x: Array, dt: Array) -> Array:
-    k1 = velocity_fn(t, x)
-    if method == "euler":
-        return x + dt * k1
-    if method == "midpoint":
-        return x + dt * velocity_fn(t + 0.5 * dt, x + 0.5 * dt * k1)
-    if method == "heun":
-        return x + 0.5 * dt * (k1 + velocity_fn(t + dt, x + dt * k1))
-    k2 = velocity_fn(t + 0.5 * dt, x + 0.5 * dt * k1)
-    k3 = velocity_fn(t + 0.5 * dt, x + 0.5 * dt * k2)
-    k4 = velocity_fn(t + dt, x + dt * k3)
-    return x + dt / 6.0 * (k1 + 2.0 * k2 + 2.0 * k3 + k4)
+class _Stages(NamedTuple):
+    """Stages of all steps, in the order they are evaluated, each ``(num_evaluations,)``."""
+
+    time: Array
+    reach: Array
+    weight: Array
+    ends_step: Array
 
 
-def solve(velocity_fn: Velocity, x0: Array, solver: Solver, *, final_time: float = 1.0) -> Solution:
+class _Progress(NamedTuple):
+    """State at the start of a step, where the velocity is wanted next, and the move of the step so far."""
+
+    x: Array
+    point: Array
+    move: Array
+
+
+def _stages(tableau: _Tableau, num_steps: int, dt: float) -> _Stages:
+    """Times in ``[0, num_steps dt]``; reach and weight include ``dt``."""
+    per_step = len(tableau.times)
+    starts = np.repeat(np.arange(num_steps), per_step)
+    times, reach, weights = (np.tile(np.asarray(values), num_steps) for values in tableau)
+    ends = np.tile(np.arange(per_step) == per_step - 1, num_steps)
+    as_array = partial(jnp.asarray, dtype=jnp.float32)
+    return _Stages(as_array((starts + times) * dt), as_array(reach * dt), as_array(weights * dt), jnp.asarray(ends))
+
+
+def _advance(progress: _Progress, stage: _Stages, velocity: Array) -> _Progress:
+    move = progress.move + stage.weight * velocity
+    moved = progress.x + move
+    return _Progress(
+        jnp.where(stage.ends_step, moved, progress.x),
+        jnp.where(stage.ends_step, moved, progress.x + stage.reach * velocity),
+        jnp.where(stage.ends_step, 0.0, move),
+    )
+
+
+def solve(
+    velocity_fn: Velocity,
+    x0: Array,
+    solver: Solver,
+    *,
+    final_time: float = 1.0,
+    start_velocity: Array | None = None,
+) -> Solution:
     """Integrate ``dx/dt = velocity_fn(t, x)`` from ``t = 0`` to ``final_time``.
 
     Args:
         velocity_fn: ``(t (), x) -> dx/dt`` of the shape of ``x``; batched draws are fine.
         x0: base noise, any shape.
+        start_velocity: ``velocity_fn(0, x0)`` where it is known without an evaluation (see
+            :meth:`icl_bayes.flow.Path.start_velocity`); the adaptive solver has no use for it.
     """
     if solver.method == "dopri5":
         times = jnp.asarray([0.0, final_time], x0.dtype)
         path = odeint(lambda x, t: velocity_fn(t, x), x0, times, rtol=solver.tolerance, atol=solver.tolerance)
         return Solution(path[-1], -1, jnp.all(jnp.isfinite(path[-1])))
-    dt = jnp.asarray(final_time / solver.num_steps, x0.dtype)
+    # One loop over stages, not over steps: the velocity is compiled once whatever the method.
+    stages = _stages(_TABLEAUS[solver.method], solver.num_steps, final_time / solver.num_steps)
+    x0 = jnp.asarray(x0)
+    progress = _Progress(x0, x0, jnp.zeros_like(x0))
+    if start_velocity is not None:
+        progress = _advance(progress, jax.tree.map(lambda leaf: leaf[0], stages), start_velocity)
+        stages = jax.tree.map(lambda leaf: leaf[1:], stages)
 
-    def step(x: Array, index: Array) -> tuple[Array, None]:
-        return _step(solver.method, velocity_fn, index * dt, x, dt), None
+    def evaluate(progress: _Progress, stage: _Stages) -> tuple[_Progress, None]:
+        return _advance(progress, stage, velocity_fn(stage.time, progress.point)), None
 
-    x, _ = jax.lax.scan(step, x0, jnp.arange(solver.num_steps, dtype=x0.dtype))
-    return Solution(x, solver.num_steps * EVALUATIONS_PER_STEP[solver.method], jnp.all(jnp.isfinite(x)))
+    progress, _ = jax.lax.scan(evaluate, progress, stages)
+    return Solution(progress.x, len(stages.time), jnp.all(jnp.isfinite(progress.x)))

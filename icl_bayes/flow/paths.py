@@ -42,11 +42,13 @@ class Path:
         name: see :data:`PATHS`.
         coefficients: ``t -> Coefficients``.
         final_time: where sampling stops (1 unless the path is singular there).
+        starts_at_noise: whether ``alpha(0)`` is exactly zero.
     """
 
     name: str
     coefficients: Callable[[Array], Coefficients]
     final_time: float = 1.0
+    starts_at_noise: bool = True
 
     def interpolate(self, t: Array, x0: Array, x1: Array) -> tuple[Array, Array]:
         """``x_t`` and the conditional velocity ``d x_t / d t``; ``t`` is ``()``, the rest ``(dim,)``."""
@@ -72,6 +74,22 @@ class Path:
         """Standard deviation of ``x_1 | x_t`` if the target were N(0, I)."""
         alpha, sigma, _, _ = self.coefficients(t)
         return sigma / jnp.sqrt(alpha**2 + sigma**2)
+
+    def start_velocity(self, velocity_fn: Callable[[Array, Array], Array], x0: Array) -> Array | None:
+        """Velocities ``velocity_fn(0, x0)`` of draws ``(num_draws, dim)`` from one evaluation, if the path allows it.
+
+        At ``t = 0`` a state is noise alone and says nothing about ``x_1``, so that
+        ``v(0, x) = alpha'(0) E[x_1] + sigma'(0) / sigma(0) x``: the velocity at the origin gives all others.
+        ``None`` where the path starts with a trace of the target.
+
+        Args:
+            velocity_fn: ``(t (), x (dim,)) -> (dim,)``.
+        """
+        if not self.starts_at_noise:
+            return None
+        zero = jnp.zeros(())
+        _, sigma, _, sigma_dot = self.coefficients(zero)
+        return velocity_fn(zero, jnp.zeros(x0.shape[-1:])) + sigma_dot / sigma * x0
 
 
 def _linear(minimal_sigma: float) -> Callable[[Array], Coefficients]:
@@ -107,7 +125,9 @@ PATHS: dict[str, Path] = {
     # Constant variance: with a base that matches it a Gaussian posterior needs no motion at all.
     "cosine": Path("cosine", _cosine),
     # The paper's appendix L: linear beta schedule 0.1 to 20, cut 1e-5 before the data.
-    "variance_preserving": Path("variance_preserving", _variance_preserving(0.1, 20.0), 1.0 - 1e-5),
+    "variance_preserving": Path(
+        "variance_preserving", _variance_preserving(0.1, 20.0), 1.0 - 1e-5, starts_at_noise=False
+    ),
 }
 
 

@@ -135,7 +135,7 @@ def variational_gaussian(
 
     def is_unfinished(carry: tuple[_Iterate, Array, Array]) -> Array:
         iterate, _, count = carry
-        return (count < num_steps) & ~(iterate.decrement < SETTLED)
+        return (count <= num_steps) & ~(iterate.decrement < SETTLED)
 
     def step(carry: tuple[_Iterate, Array, Array]) -> tuple[_Iterate, Array, Array]:
         iterate, length, count = carry
@@ -145,7 +145,10 @@ def variational_gaussian(
         iterate = jax.tree.map(lambda new, old: jnp.where(accept, new, old), proposed, iterate)
         return iterate, jnp.where(accept, jnp.minimum(1.0, 2.0 * length), BACKTRACK * length), count + 1
 
-    initial = judge(start), jnp.asarray(1.0, start.shift.dtype), jnp.asarray(0)
+    # The first step goes nowhere: it judges the start, so that the density is compiled once.
+    infinite = jnp.asarray(jnp.inf, start.shift.dtype)
+    unjudged = _Iterate(start, -infinite, jnp.zeros_like(start.shift), -jnp.eye(dim), infinite)
+    initial = unjudged, jnp.asarray(1.0, start.shift.dtype), jnp.asarray(0)
     iterate, _, _ = jax.lax.while_loop(is_unfinished, step, initial)
     finite = [jnp.all(jnp.isfinite(part)) for part in (*iterate.affine, iterate.bound)]
     return symmetrized(iterate.affine), VariationalInfo(iterate.decrement, jnp.all(jnp.asarray(finite)))

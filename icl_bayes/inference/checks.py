@@ -25,11 +25,15 @@ ABSOLUTE_MARGIN = 0.7
 @lru_cache(maxsize=8)
 def _statistics_program(network: Network):
     """Names of the statistics, and the program for their values in that order: one array costs one transfer."""
-    names = list(summary_statistics(network.task.features(network.task.example)))
+
+    def statistics(dataset: Dataset) -> dict[str, jax.Array]:
+        return summary_statistics(network.task.features(dataset))
+
+    names = list(jax.eval_shape(statistics, network.task.example))
 
     def values(dataset: Dataset) -> jax.Array:
-        statistics = summary_statistics(network.task.features(dataset))
-        return jnp.stack([statistics[name] for name in names])
+        found = statistics(dataset)
+        return jnp.stack([found[name] for name in names])
 
     return names, jax.jit(values)
 

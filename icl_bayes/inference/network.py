@@ -87,9 +87,8 @@ class AmortizedPosterior:
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, label: str = "network") -> AmortizedPosterior:
-        network = build_network(checkpoint.config)
-        params = unflatten(network.init(0), checkpoint.arrays, label)
-        params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+        network = build_network(checkpoint.config, checkpoint.task)
+        params = unflatten(network.template, checkpoint.arrays, label)
         return cls(network, params, checkpoint, label, checkpoint.config.flow.make_solver())
 
     @property

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig
-from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation
+from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
+BlockMemory = tuple[Array, Array] | Folded
+"""Keys and values ``(heads, N, d)``, or the same folded."""
 
 
 class DecoderBlock(nnx.Module):
@@ -39,8 +41,18 @@ class DecoderBlock(nnx.Module):
         self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
-    def __call__(self, tokens: Array, memory: tuple[Array, Array], mask: AnyArray, condition: Array) -> Array:
-        """``(T, width)``; ``memory`` holds this block's keys and values, computed once per data set."""
+    def memory(self, tokens: Array, *, for_many_draws: bool) -> BlockMemory:
+        """What this block needs of the encoder's tokens ``(N, width)``, computed once per data set.
+
+        Folding costs as much as a few draws and pays where the memory is short.
+        """
+        keys, values = self.memory_key_value(tokens)
+        if for_many_draws and keys.shape[0] * keys.shape[1] <= tokens.shape[-1]:
+            return self.cross_attend.fold(keys, values)
+        return keys, values
+
+    def __call__(self, tokens: Array, memory: BlockMemory, mask: AnyArray, condition: Array) -> Array:
+        """``(T, width)``; see :meth:`memory`."""
         pieces = self.modulation(condition)
         if self.has_self_attention:
             shift, scale, gate, *pieces = pieces
@@ -48,7 +60,11 @@ class DecoderBlock(nnx.Module):
             tokens = tokens + gate * self.dropout(self.self_attend(normed, *self.self_key_value(normed)))
         shift, scale, gate, *pieces = pieces
         normed = self.norm_cross(tokens) * (1.0 + scale) + shift
-        tokens = tokens + gate * self.dropout(self.cross_attend(normed, *memory, mask))
+        if isinstance(memory, Folded):
+            attended = memory(normed, mask)
+        else:
+            attended = self.cross_attend(normed, *memory, mask)
+        tokens = tokens + gate * self.dropout(attended)
         shift, scale, gate = pieces
         normed = self.norm_feedforward(tokens) * (1.0 + scale) + shift
         return tokens + gate * self.dropout(self.feedforward(normed))

@@ -5,6 +5,8 @@ All layers see one example: tokens ``(T, width)``; ``jax.vmap`` adds data sets a
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -33,6 +35,12 @@ def split_heads(tokens: Array, heads: int) -> Array:
     return jnp.swapaxes(tokens.reshape(tokens.shape[0], heads, -1), 0, 1)
 
 
+def weights_of(linear: nnx.Linear, dtype: jnp.dtype) -> tuple[Array, Array]:
+    """Kernel and bias of a layer in the type it computes in."""
+    assert linear.bias is not None
+    return linear.kernel[...].astype(dtype), linear.bias[...].astype(dtype)
+
+
 class Attend(nnx.Module):
     """Queries, softmax and output projection, given keys and values."""
 
@@ -50,6 +58,40 @@ class Attend(nnx.Module):
         weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
         mixed = jnp.einsum("htn,hnd->htd", weights, values)
         return self.out(jnp.swapaxes(mixed, 0, 1).reshape(queries.shape[0], -1))
+
+    def fold(self, keys: Array, values: Array) -> Folded:
+        """Keys and values ``(heads, N, d)`` with the projections of queries and outputs taken in."""
+        heads, length, size = keys.shape
+        (kernel, bias), (out_kernel, out_bias) = weights_of(self.query, keys.dtype), weights_of(self.out, keys.dtype)
+        keys = keys / jnp.sqrt(size).astype(keys.dtype)
+        ask = jnp.einsum("whd,hnd->whn", kernel.reshape(-1, heads, size), keys).reshape(-1, heads * length)
+        offset = jnp.einsum("hd,hnd->hn", bias.reshape(heads, size), keys)
+        answer = jnp.einsum("hnd,hdw->hnw", values, out_kernel.reshape(heads, size, -1))
+        return Folded(ask, offset, answer.reshape(heads * length, -1), out_bias)
+
+
+class Folded(NamedTuple):
+    """A memory that answers queries in two products of matrices, whatever the number of heads.
+
+    Attributes:
+        ask: ``(width, heads * N)``, scores of a query.
+        offset: ``(heads, N)``, added to them.
+        answer: ``(heads * N, width)``, what the weights are applied to.
+        bias: ``(width,)``, added to that.
+    """
+
+    ask: Array
+    offset: Array
+    answer: Array
+    bias: Array
+
+    def __call__(self, queries: Array, mask: AnyArray) -> Array:
+        """What :class:`Attend` returns for queries ``(T, width)`` and mask ``(N,)``, to rounding."""
+        dtype = self.ask.dtype
+        scores = (queries.astype(dtype) @ self.ask).reshape(-1, *self.offset.shape) + self.offset[None]
+        scores = jnp.where(mask[None, None, :], scores.astype(jnp.float32), _MASKED)
+        weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+        return weights.reshape(len(queries), -1) @ self.answer + self.bias[None, :]
 
 
 class FeedForward(nnx.Module):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig, ModelShape
-from icl_bayes.nets.decoder import DecoderBlock, Head
+from icl_bayes.nets.decoder import BlockMemory, DecoderBlock, Head
 from icl_bayes.nets.encoders import ENCODER_TYPES
 from icl_bayes.nets.gaussian_head import GaussianHead
 from icl_bayes.nets.layers import TimeEmbedding
@@ -24,7 +24,7 @@ class Memory(NamedTuple):
     """What the decoder needs of a data set, computed once.
 
     Attributes:
-        keys_values: per decoder block, keys and values ``(heads, m, d)``.
+        blocks: per decoder block, keys and values ``(heads, m, d)``, perhaps folded.
         mask: ``(m,)`` boolean, memory tokens that exist.
         condition: ``(width,)``, pooled memory (zeros without ``pooled_context``).
         shift: ``(rounds, dim)`` and
@@ -32,7 +32,7 @@ class Memory(NamedTuple):
             rounds, of which the last is the base (one standard normal otherwise).
     """
 
-    keys_values: tuple[tuple[Array, Array], ...]
+    blocks: tuple[BlockMemory, ...]
     mask: AnyArray
     condition: Array
     shift: Array
@@ -73,16 +73,17 @@ class InContextFlow(nnx.Module):
         if config.base == "gaussian":
             self.gaussian_head = GaussianHead(config, shape, rngs=rngs)
 
-    def encode(self, rows: Array, context: Array, row_mask: AnyArray) -> Memory:
+    def encode(self, rows: Array, context: Array, row_mask: AnyArray, *, for_many_draws: bool = False) -> Memory:
         """Memory of one data set.
 
         Args:
             rows: ``(n, row_features)``.
             context: ``(context_features,)``.
             row_mask: ``(n,)``; masked rows do not influence the result.
+            for_many_draws: spend more here and less on every draw; the same to rounding.
         """
         tokens, mask = self.encoder(rows, context, row_mask)
-        keys_values = tuple(block.memory_key_value(tokens) for block in self.blocks)
+        blocks = tuple(block.memory(tokens, for_many_draws=for_many_draws) for block in self.blocks)
         weights = mask[:, None] / jnp.sum(mask)
         pooled = jnp.sum(tokens * weights, axis=0)
         condition = jnp.zeros(self.config.width, tokens.dtype)
@@ -91,7 +92,7 @@ class InContextFlow(nnx.Module):
         shift, scale = jnp.zeros((1, self.shape.dim)), jnp.eye(self.shape.dim)[None]
         if self.config.base == "gaussian":
             shift, scale = self.gaussian_head(rows, row_mask, pooled.astype(jnp.float32))
-        return Memory(keys_values, mask, condition, shift, scale)
+        return Memory(blocks, mask, condition, shift, scale)
 
     def output(self, t: Array, x: Array, memory: Memory, scores: Array | None = None) -> Array:
         """Raw network output for one draw, ``(dim,)``: a velocity or a residual score.
@@ -110,8 +111,8 @@ class InContextFlow(nnx.Module):
         if self.num_tokens > 1:
             tokens = tokens + self.token_type[...].astype(tokens.dtype)
         condition = self.time(t) + memory.condition
-        for block, keys_values in zip(self.blocks, memory.keys_values, strict=True):
-            tokens = block(tokens, keys_values, memory.mask, condition)
+        for block, its_memory in zip(self.blocks, memory.blocks, strict=True):
+            tokens = block(tokens, its_memory, memory.mask, condition)
         out = self.head(tokens, condition).astype(jnp.float32)
         if scores is None:
             return out.reshape(-1)

@@ -54,8 +54,8 @@ def unflatten(template: Any, arrays: dict[str, np.ndarray], source: str) -> Any:
         )
     restored = []
     for name, leaf in zip(names, leaves, strict=True):
-        if arrays[name].shape != jnp.shape(leaf):
-            raise CheckpointError(f"{source}: {name} has shape {arrays[name].shape}, expected {jnp.shape(leaf)}.")
+        if arrays[name].shape != leaf.shape:
+            raise CheckpointError(f"{source}: {name} has shape {arrays[name].shape}, expected {leaf.shape}.")
         restored.append(jnp.asarray(arrays[name], leaf.dtype))
     return jax.tree.unflatten(structure, restored)
 
@@ -117,6 +117,7 @@ class Checkpoint:
         provenance: commit, seed, hardware, hours, data sets seen, versions.
         calibration: statistics of the training range (see ``inference``).
         identity: short hash of the weights, used in records.
+        task: what the configuration builds, checked against the program it was trained for.
     """
 
     config: NetworkConfig
@@ -124,6 +125,7 @@ class Checkpoint:
     provenance: dict[str, Any]
     calibration: dict[str, Any]
     identity: str
+    task: Task
 
 
 def save_checkpoint(
@@ -200,9 +202,9 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
             f"{directory}: the weights are not those that {MANIFEST} describes (fingerprint {identity} instead of "
             f"{manifest['weights']}); files were mixed up."
         )
-    checkpoint = Checkpoint(config, arrays, manifest["provenance"], manifest["calibration"], identity)
-    _check_program(directory, manifest, config.task.build())
-    return checkpoint
+    task = config.task.build()
+    _check_program(directory, manifest, task)
+    return Checkpoint(config, arrays, manifest["provenance"], manifest["calibration"], identity, task)
 
 
 def identity_of(arrays: dict[str, np.ndarray]) -> str:

@@ -55,12 +55,18 @@ class ThetaDraws(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """Architecture, task and path of a network, without its weights."""
+    """Architecture, task and path of a network, without its weights.
+
+    Attributes:
+        template: names, shapes and types of the weights.
+        graph: the module without weights, and the state it has beside them.
+    """
 
     config: NetworkConfig
     task: Task
     path: Path
-    graph: Any
+    template: Params
+    graph: tuple[Any, Any]
 
     def init(self, seed: int) -> Params:
         """Fresh weights."""
@@ -100,10 +106,16 @@ class Network:
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
         model = self.model(params)
-        memory = model.encode(*self.task.features(dataset))
+        memory = model.encode(*self.task.features(dataset), for_many_draws=True)
         affine, info = self.base(dataset, memory)
         velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
-        solution = solve(jax.vmap(velocity, (None, 0)), noise, solver, final_time=self.path.final_time)
+        solution = solve(
+            jax.vmap(velocity, (None, 0)),
+            noise,
+            solver,
+            final_time=self.path.final_time,
+            start_velocity=self.path.start_velocity(velocity, noise),
+        )
         is_finite = info.is_finite & solution.is_finite
         return ThetaDraws(affine.forward(solution.x), is_finite, info.decrement, info.rival)
 
@@ -173,11 +185,23 @@ def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:
     return InContextFlow(config.model, shape, rngs=nnx.Rngs(params=seed, dropout=seed + 1))
 
 
-def build_network(config: NetworkConfig) -> Network:
-    """Task, path and architecture of a configuration."""
-    task = config.task.build()
-    graph, _, rest = nnx.split(build_model(config, task, 0), nnx.Param, ...)
-    return Network(config, task, make_path(config.flow.path), (graph, rest))
+def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
+    """Task, path and architecture of a configuration; no weight is drawn.
+
+    Args:
+        task: what ``config.task`` builds, where it is at hand.
+    """
+    task = task or config.task.build()
+    abstract = nnx.eval_shape(lambda: build_model(config, task, 0))
+    graph, template, rest = nnx.split(abstract, nnx.Param, ...)
+    return Network(config, task, make_path(config.flow.path), template, (graph, jax.tree.map(_unused, rest)))
+
+
+def _unused(leaf: jax.ShapeDtypeStruct) -> Array:
+    """Keys and counters of dropout, in whose place training puts its own."""
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return jax.random.key(0)
+    return jnp.zeros(leaf.shape, leaf.dtype)
 
 
 def batch_loss(network: Network, params: Params, rng_key: Array, targets: Targets) -> Array:

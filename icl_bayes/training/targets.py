@@ -101,14 +101,15 @@ def likelihood_base(
     """The base computed from the log joint of a data set, ``laplace`` or ``variational``.
 
     Args:
-        config: bounds on the number of steps. By default those of the baselines: one data set at hand is
-            worth more patience than one of many to train on, which is discarded if not found by then.
+        config: bounds on the number of steps and starts. By default those of the baselines: one data set at
+            hand is worth more patience than one of many to train on, which is discarded if not found by then.
     """
-    if kind == "laplace":
-        return laplace_of(task, dataset, config.newton_steps) if config else laplace_of(task, dataset)
+    fn = {"laplace": laplace_of, "variational": variational_of}[kind]
     if config is None:
-        return variational_of(task, dataset)
-    return variational_of(task, dataset, config.newton_steps, config.variational_steps)
+        return fn(task, dataset)
+    if kind == "laplace":
+        return laplace_of(task, dataset, config.newton_steps, num_starts=config.mode_starts)
+    return variational_of(task, dataset, config.newton_steps, config.variational_steps, config.mode_starts)
 
 
 def is_usable(info: GaussianInfo) -> Array:

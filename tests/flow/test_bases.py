@@ -83,8 +83,9 @@ def test_mode_search_is_never_worse_than_its_start(density) -> None:
     starts = np.random.default_rng(1).uniform(-3.0, 0.9, size=(20, 2)).astype(np.float32)
     for metric in metrics.values():
         search = jax.jit(jax.vmap(lambda start: find_mode(density, metric, start, num_steps=12)))  # noqa: B023
-        found, info = search(starts)
+        found, value, _, info = search(starts)
         before, after = jax.vmap(density)(starts), jax.vmap(density)(found)
+        np.testing.assert_allclose(value, after, rtol=1e-5)
         assert np.isfinite(after).all()
         assert (after >= before).all()
         assert info.is_finite.all()

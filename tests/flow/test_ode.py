@@ -13,6 +13,7 @@ from icl_bayes.flow import METHODS, Solver, solve
 MATRIX = np.asarray([[-0.3, 1.1], [-1.4, 0.2]], np.float32)
 START = np.asarray([[1.0, -0.5], [0.3, 2.0], [-1.2, 0.1]], np.float32)
 ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
+STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
 STEPS = {"euler": (8, 16, 32, 64), "midpoint": (4, 8, 16, 32), "heun": (4, 8, 16, 32), "rk4": (2, 4, 8)}
 
 
@@ -63,8 +64,27 @@ def test_evaluations_are_counted_as_they_happen(method: str) -> None:
         return velocity(t, x)
 
     solution = solve(counting, START, Solver(method, 5))
-    assert solution.num_evaluations == 5 * len(calls), "The body of the loop over steps is traced once."
+    assert len(calls) == 1, "The velocity is compiled once, whatever the method."
+    assert solution.num_evaluations == 5 * STAGES[method]
     assert bool(solution.is_finite)
+
+    with jax.disable_jit():
+        calls.clear()
+        solve(counting, START, Solver(method, 5))
+    assert len(calls) == solution.num_evaluations
+
+
+@pytest.mark.parametrize("method", ORDERS)
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_known_start_velocity_saves_the_first_evaluation_and_changes_nothing(method: str, steps: int) -> None:
+    solver = Solver(method, steps)
+    whole = solve(velocity, START, solver)
+    known = velocity(0.0, START)
+    saved = solve(velocity, START, solver, start_velocity=known)
+    assert saved.num_evaluations == whole.num_evaluations - 1
+    np.testing.assert_allclose(saved.x, whole.x, rtol=1e-6)
+    misled = solve(velocity, START, solver, start_velocity=known + 0.1)
+    assert np.max(np.abs(misled.x - whole.x)) > 1e-3, "The given velocity is used."
 
 
 def test_non_finite_ends_are_reported_not_hidden() -> None:

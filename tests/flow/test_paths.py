@@ -102,6 +102,29 @@ def test_denoised_and_spread_are_the_moments_for_a_standard_normal_target(name: 
     assert float(path.spread(t)) == pytest.approx(precision**-0.5, rel=1e-5)
 
 
+@every_path
+def test_the_velocity_at_the_origin_gives_all_velocities_at_the_start(name: str) -> None:
+    """True of the marginal velocity of any target, here one that is neither Gaussian nor symmetric."""
+    path = make_path(name)
+
+    def field(t, x):
+        """Of the mixture moved by 1.5, so that its mean is not zero."""
+        alpha, _, alpha_dot, _ = path.coefficients(t)
+        return mixture_target.true_velocity(path, t, x[0] - 1.5 * alpha)[None] + 1.5 * alpha_dot
+
+    x0 = jnp.linspace(-2.5, 2.5, 11)[:, None]
+    start = path.start_velocity(field, x0)
+    if name == "variance_preserving":
+        assert start is None, "Its start keeps a trace of the target."
+        return
+    assert start is not None
+    each = jax.vmap(field, (None, 0))(jnp.asarray(1e-4), x0)
+    np.testing.assert_allclose(start, each, atol=1e-3)
+    assert np.max(np.abs(each)) > 1.0
+    later = jax.vmap(field, (None, 0))(jnp.asarray(0.3), x0)
+    assert np.max(np.abs(start - later)) > 0.1, "Not so at any other time."
+
+
 @pytest.mark.parametrize("name", ["linear", "cosine"])
 def test_the_true_velocity_generates_the_target(name: str) -> None:
     path = make_path(name)

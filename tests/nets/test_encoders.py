@@ -90,10 +90,10 @@ def test_keys_and_values_are_those_of_the_encoders_tokens(encoder: str, tiny_mod
     memory = model.encode(*features)
     tokens, mask = model.encoder(*features)
     np.testing.assert_array_equal(memory.mask, mask)
-    for block, stored in zip(model.blocks, memory.keys_values, strict=True):
+    for block, stored in zip(model.blocks, memory.blocks, strict=True):
         for once, direct in zip(stored, block.memory_key_value(tokens), strict=True):
             close(once, direct, 1e-6)
-    one = model.blocks[0].cross_attend(tokens[:1], *memory.keys_values[0], mask)
+    one = model.blocks[0].cross_attend(tokens[:1], *memory.blocks[0], mask)
     scale = np.sqrt(model.config.width // model.config.heads)
     close(one, attention(model.blocks[0], tokens[:1], tokens, mask, scale), 1e-5)
 

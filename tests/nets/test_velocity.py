@@ -10,6 +10,7 @@ from flax import nnx
 
 from icl_bayes.flow import PATHS, affine_from_curvature, identity_affine, make_path
 from icl_bayes.nets import InContextFlow, make_velocity, residual_score, squash
+from icl_bayes.nets.layers import Folded
 from icl_bayes.nets.velocity import score_inputs, smoothing_of
 
 DIM = 3
@@ -33,7 +34,7 @@ def test_decoder_blocks_are_the_identity_at_initialization(layout: str, fresh_mo
     memory = model.encode(*features)
     tokens = np.random.default_rng(0).normal(size=(model.num_tokens, 8)).astype(np.float32)
     condition = np.random.default_rng(1).normal(size=8).astype(np.float32)
-    for block, keys_values in zip(model.blocks, memory.keys_values, strict=True):
+    for block, keys_values in zip(model.blocks, memory.blocks, strict=True):
         np.testing.assert_array_equal(block(tokens, keys_values, memory.mask, condition), tokens)
     np.testing.assert_array_equal(model.head(tokens, condition), 0.0)
 
@@ -116,6 +117,31 @@ def permuted(model: InContextFlow, order: list[int]) -> InContextFlow:
     copy = nnx.clone(model)
     copy.token_type[...] = copy.token_type[...][jnp.asarray(order)]
     return copy
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_folded_memory_gives_the_same_attention(dtype: str, tiny_model) -> None:
+    attend = tiny_model(encoder="inducing", compute_dtype=dtype).blocks[0].cross_attend
+    generator = np.random.default_rng(0)
+    queries = jnp.asarray(generator.normal(size=(5, 8)), dtype)
+    keys, values = jnp.asarray(generator.normal(size=(2, 2, 3, 4)), dtype)
+    mask = np.arange(3) != 1
+    folded = np.asarray(attend.fold(keys, values)(queries, mask), np.float32)
+    plain = np.asarray(attend(queries, keys, values, mask), np.float32)
+    np.testing.assert_allclose(folded, plain, atol=1e-5 if dtype == "float32" else 0.1)
+    everything = np.asarray(attend(queries, keys, values, np.ones(3, bool)), np.float32)
+    assert np.max(np.abs(everything - folded)) > 0.1, "The mask matters."
+
+
+@pytest.mark.parametrize(("encoder", "is_folded"), [("inducing", True), ("transformer", False)])
+def test_memories_for_many_draws_give_the_same_output(encoder: str, is_folded: bool, tiny_model, features) -> None:
+    """Short memories are folded, long ones left as they are: nine rows and two heads exceed the width of eight."""
+    model = tiny_model(encoder=encoder)
+    few, many = model.encode(*features), model.encode(*features, for_many_draws=True)
+    assert [isinstance(block, Folded) for block in many.blocks] == [is_folded] * len(model.blocks)
+    assert not any(isinstance(block, Folded) for block in few.blocks)
+    t = jnp.asarray(0.3)
+    np.testing.assert_allclose(model.output(t, X, many), model.output(t, X, few), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("inputs", ["theta", "theta_and_score"])
