@@ -29,15 +29,20 @@ SHOWN = {
     ("icl", "gaussian"): "network without likelihood (`gaussian`, 4 midpoint steps)",
 }
 
-NETWORK = ("icl", "informed")
+NETWORK = ("icl", "informed", "")
+CONVERGED = "num_steps=20000"
 RIVALS = {
-    ("vi_diagonal", ""): "diagonal VI",
-    ("vi_full", ""): "full-rank VI",
-    ("vi_structured", ""): "structured VI",
-    ("vi_iaf", ""): "IAF VI",
-    ("nuts", ""): "NUTS, one chain",
-    ("parallel_hmc", ""): "parallel HMC, 2 moves",
-    ("parallel_hmc", "variational start"): "parallel HMC, 2 moves from the base",
+    ("vi_diagonal", "", ""): "diagonal VI",
+    ("vi_diagonal", "", CONVERGED): "diagonal VI, 20000 steps",
+    ("vi_full", "", ""): "full-rank VI",
+    ("vi_full", "", CONVERGED): "full-rank VI, 20000 steps",
+    ("vi_structured", "", ""): "structured VI",
+    ("vi_structured", "", CONVERGED): "structured VI, 20000 steps",
+    ("vi_iaf", "", ""): "IAF VI",
+    ("vi_iaf", "", CONVERGED): "IAF VI, 20000 steps",
+    ("nuts", "", ""): "NUTS, one chain",
+    ("parallel_hmc", "", "moves=2"): "parallel HMC, 2 moves",
+    ("parallel_hmc", "variational start", "moves=2"): "parallel HMC, 2 moves from the base",
 }
 SPLITS = {"synthetic": "simulated", "real": "real"}
 
@@ -53,6 +58,10 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+Who = tuple[str, str, str]
+"""Method, variant and effort."""
+
+
 class Difference(NamedTuple):
     """Mean of `network - rival` over the data sets that both have a score on, and its standard error."""
 
@@ -64,12 +73,13 @@ class Difference(NamedTuple):
         return f"{self.mean:+.3f} ± {self.error:.3f}"
 
 
-def differences(records: list[Record], split: str, metric: str, rival: tuple[str, str]) -> dict[str, Difference]:
+def differences(records: list[Record], split: str, metric: str, rival: Who) -> dict[str, Difference]:
     """By scenario, of the `informed` network against a rival on the same data sets."""
-    scores: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
+    scores: dict[tuple[str, str], dict[Who, float]] = {}
     for row in records:
         if row.split == split and row.metric == metric:
-            scores.setdefault((row.scenario, row.dataset), {})[row.method, row.variant] = row.value
+            solver = "" if row.method == "icl" else row.solver
+            scores.setdefault((row.scenario, row.dataset), {})[row.method, row.variant, solver] = row.value
     found = {}
     for scenario in SCENARIOS:
         pairs = [one for (name, _), one in scores.items() if name == scenario and {NETWORK, rival} <= set(one)]
@@ -121,7 +131,7 @@ def quality(records: list[Record], summaries: list[Summary], split: str) -> str:
             overall = f"{sum(known) / len(known):.3f}" if len(known) == len(SCENARIOS) else ""
             lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", overall))
         if method == "vi_fixed_point":
-            found = differences(records, split, "c2st", (method, variant))
+            found = differences(records, split, "c2st", (method, variant, ""))
             lines.append(["network minus base, same sets", *(str(found.get(s, "")) for s in SCENARIOS), ""])
     return markdown([SPLITS[split], *SCENARIOS, "mean"], lines)
 

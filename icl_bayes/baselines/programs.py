@@ -1,11 +1,17 @@
-"""Ahead-of-time compiled programs, so that compile time and run time are measured apart."""
+"""Ahead-of-time compiled programs, so that compile time and run time are measured apart.
+
+On a CPU a compiled program takes a thousand memory maps or more, of which Linux grants a process about
+65,000. A process that goes through many tasks lets go of the programs of each one (:func:`release_programs`).
+"""
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
+from weakref import WeakSet
 
 import jax
 import numpy as np
@@ -20,6 +26,28 @@ class TimedCall:
     seconds_run: float
 
 
+class HoldsPrograms(Protocol):
+    """Something that keeps compiled programs and can drop them; they are compiled again when needed."""
+
+    def release(self) -> None: ...
+
+
+_HOLDERS: WeakSet[HoldsPrograms] = WeakSet()
+
+
+def register_holder(holder: HoldsPrograms) -> None:
+    """Have ``holder.release()`` called by :func:`release_programs`, for as long as the holder lives."""
+    _HOLDERS.add(holder)
+
+
+def release_programs() -> None:
+    """Drop every compiled program of this process, those of ``jax.jit`` included; nothing else is forgotten."""
+    for holder in list(_HOLDERS):
+        holder.release()
+    jax.clear_caches()
+    gc.collect()
+
+
 class ProgramCache:
     """Compiled programs of one sampler, one for each purpose and each set of argument shapes.
 
@@ -29,6 +57,11 @@ class ProgramCache:
 
     def __init__(self) -> None:
         self._programs: dict[Hashable, Callable[..., Any]] = {}
+        register_holder(self)
+
+    def release(self) -> None:
+        """Drop all programs."""
+        self._programs.clear()
 
     def __len__(self) -> int:
         """Number of programs compiled so far."""

@@ -9,7 +9,7 @@ an otherwise idle machine; they score one case while the next one's reference is
 from __future__ import annotations
 
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from icl_bayes.baselines.programs import release_programs
 from icl_bayes.benchmark.cases import Case, Method, Methods, ReferenceProvider, as_method, draw_key
 from icl_bayes.benchmark.cells import FLOOR, UnscorableError, cell_key, compared_draws, make_records, with_duplicates
 from icl_bayes.benchmark.records import Record, RecordWriter, latest, read_records
@@ -332,8 +333,12 @@ def run_benchmark(
         try:
             with progress:
                 bar = progress.add_task("scoring", total=sum(len(own) for _, own in plan))
+                left = Counter(id(case.task) for case, _ in plan)
                 for case, own in plan:
                     run.case(case, own, lambda: progress.advance(bar))
+                    left[id(case.task)] -= 1
+                    if not left[id(case.task)]:
+                        release_programs()  # those of all scenarios together are more than a process may hold
                 run.collect(wait=True)
             finished = True
         finally:

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icl_bayes.baselines.programs import register_holder
 from icl_bayes.flow import Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
@@ -84,6 +85,14 @@ class AmortizedPosterior:
     compilations: int = 0
     _programs: dict[tuple, Any] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def __post_init__(self) -> None:
+        register_holder(self)
+
+    def release(self) -> None:
+        """Drop the compiled samplers; they are compiled again when needed."""
+        with self._lock:
+            self._programs.clear()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, label: str = "network") -> AmortizedPosterior:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -312,3 +312,20 @@ def test_case_of_reads_names_and_sizes():
     assert (case.family, case.scenario, case.name, case.n, case.p) == ("glm", "5", "wine", 6, 3)
     with pytest.raises(ValueError, match="split must be one of synthetic, real; received 'test'"):
         case_of(FakeTask(), dataset, split="test", name=0, seed=3)
+
+
+def test_programs_of_a_scenario_are_released_once_its_last_case_is_done(tmp_path, monkeypatch):
+    """Those of all scenarios together are more than a process may hold; releasing them earlier would compile twice."""
+    first, second = FakeTask(), FakeTask()
+    tasks = [first, second, first, second]
+    cases = [replace(make_case(index), task=task) for index, task in enumerate(tasks)]
+    events: list[str] = []
+
+    class Watched(FakeSampler):
+        def sample(self, rng_key, dataset, num_draws):
+            events.append("sample")
+            return super().sample(rng_key, dataset, num_draws)
+
+    monkeypatch.setattr("icl_bayes.benchmark.runner.release_programs", lambda: events.append("release"))
+    run(cases, [Watched("icl")], FakeReference(200), tmp_path, num_draws=50)
+    assert events == ["sample", "sample", "sample", "release", "sample", "release"]
