@@ -12,7 +12,8 @@ import argparse
 import jax
 from timing import median_seconds, print_table, write_table
 
-from icl_bayes.training import NetworkConfig, TaskConfig, build_network
+from icl_bayes.config import compose
+from icl_bayes.training import build_network
 from icl_bayes.training.network import batch_loss
 from icl_bayes.training.step import batch_size_of, data_mesh, make_batch_fn
 
@@ -24,7 +25,7 @@ def main() -> None:
     options = parser.parse_args()
     rows = []
     for scenario in options.scenarios:
-        config = NetworkConfig(task=TaskConfig(scenario=scenario, hyperprior="varied"))
+        config = compose("train", [f"scenario={scenario}"]).network()
         network, mesh = build_network(config), data_mesh()
         params = network.init(0)
         for padded_rows in config.training.row_buckets:

@@ -134,7 +134,6 @@ class NutsSampler:
     limits: ChainLimits = _DEFAULT_LIMITS
     name: str = "nuts"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
-    runners: dict[Any, MCMC] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -239,10 +238,10 @@ class NutsSampler:
         leaves, structure = jax.tree.flatten(dataset)
         signature = (num_draws, structure, tuple(np.shape(leaf) for leaf in leaves))
         first_seconds = None
-        if signature not in self.runners:
-            self.runners[signature] = self._make_mcmc(num_draws)
-            _, _, first_seconds = self._run_mcmc(self.runners[signature], rng_key, dataset, num_draws)
-        chains, sites, seconds = self._run_mcmc(self.runners[signature], rng_key, dataset, num_draws)
+        runner, is_new = self.programs.keep(signature, lambda: self._make_mcmc(num_draws))
+        if is_new:
+            _, _, first_seconds = self._run_mcmc(runner, rng_key, dataset, num_draws)
+        chains, sites, seconds = self._run_mcmc(runner, rng_key, dataset, num_draws)
         seconds_compile = 0.0 if first_seconds is None else max(first_seconds - seconds, 0.0)
         return self._result(dataset, chains, sites, seconds_compile, seconds)
 

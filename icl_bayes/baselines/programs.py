@@ -7,6 +7,7 @@ On a CPU a compiled program takes a thousand memory maps or more, of which Linux
 from __future__ import annotations
 
 import gc
+import threading
 import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -33,16 +34,20 @@ class HoldsPrograms(Protocol):
 
 
 _HOLDERS: WeakSet[HoldsPrograms] = WeakSet()
+_LOCK = threading.Lock()
 
 
 def register_holder(holder: HoldsPrograms) -> None:
     """Have ``holder.release()`` called by :func:`release_programs`, for as long as the holder lives."""
-    _HOLDERS.add(holder)
+    with _LOCK:
+        _HOLDERS.add(holder)
 
 
 def release_programs() -> None:
-    """Drop every compiled program of this process, those of ``jax.jit`` included; nothing else is forgotten."""
-    for holder in list(_HOLDERS):
+    """Drop the compiled programs of all holders and of ``jax.jit``; nothing else is forgotten."""
+    with _LOCK:
+        holders = list(_HOLDERS)
+    for holder in holders:
         holder.release()
     jax.clear_caches()
     gc.collect()
@@ -56,7 +61,7 @@ class ProgramCache:
     """
 
     def __init__(self) -> None:
-        self._programs: dict[Hashable, Callable[..., Any]] = {}
+        self._programs: dict[Hashable, Any] = {}
         register_holder(self)
 
     def release(self) -> None:
@@ -66,6 +71,13 @@ class ProgramCache:
     def __len__(self) -> int:
         """Number of programs compiled so far."""
         return len(self._programs)
+
+    def keep(self, key: Hashable, make: Callable[[], Any]) -> tuple[Any, bool]:
+        """Something else that holds compiled programs, made where it is not kept yet, and whether it was made now."""
+        is_new = key not in self._programs
+        if is_new:
+            self._programs[key] = make()
+        return self._programs[key], is_new
 
     def run(self, purpose: Hashable, function: Callable[..., Any], *args: Any) -> TimedCall:
         """Call ``function(*args)``, compiled, and wait until its result is on the host.

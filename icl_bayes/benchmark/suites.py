@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icl_bayes.baselines.programs import register_holder
 from icl_bayes.benchmark.cases import Case, case_of
 from icl_bayes.benchmark.settings import TEST_SEED, DataConfig
 from icl_bayes.datasets import (
@@ -75,6 +76,16 @@ def _simulator(task: Task, num_rows: int) -> Callable[[Array, Array, Array], tup
     options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # jax declares str and bool, and takes numbers
     return program.compile(compiler_options=options)
 
+
+class _Simulators:
+    """Lets go of the simulators with all other programs (:func:`icl_bayes.baselines.programs.release_programs`)."""
+
+    def release(self) -> None:
+        _simulator.cache_clear()
+
+
+_SIMULATORS = _Simulators()
+register_holder(_SIMULATORS)
 
 Pair = tuple[np.ndarray, Dataset]
 

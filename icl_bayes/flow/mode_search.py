@@ -94,7 +94,9 @@ def find_mode(log_density_fn: LogDensity, metric_fn: Metric, start: Array, *, nu
         theta = carry.theta + direction
         value, gradient = value_and_gradient(theta)
         metric = metric_fn(theta)
-        usable = jnp.isfinite(value) & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(metric))
+        # A start of density zero may still have a slope to leave it by.
+        is_known = jnp.isfinite(value) | ((carry.count == 0) & jnp.isneginf(value))
+        usable = is_known & jnp.all(jnp.isfinite(gradient)) & jnp.all(jnp.isfinite(metric))
         accept = usable & (value >= carry.value)
         count = carry.count + 1
         relaxed = jnp.where(carry.damping < 1e-3, 0.0, 0.1 * carry.damping)
@@ -107,5 +109,6 @@ def find_mode(log_density_fn: LogDensity, metric_fn: Metric, start: Array, *, nu
     nowhere = jnp.zeros_like(start), jnp.eye(start.shape[0], dtype=start.dtype)
     final = jax.lax.while_loop(is_unfinished, step, _Carry(start, -infinite, *nowhere, zero, infinite, jnp.asarray(0)))
     decrement = 0.5 * jnp.dot(final.gradient, solve(final.metric, final.gradient))
-    info = NewtonInfo(decrement, jnp.isfinite(final.value) & jnp.isfinite(decrement))
+    decrement = jnp.where(jnp.isfinite(final.value), decrement, jnp.inf)
+    info = NewtonInfo(decrement, jnp.isfinite(decrement))
     return Mode(final.theta, final.value, final.metric, info)

@@ -64,6 +64,11 @@ class Solver:
             raise ValueError(f"num_steps must be at least 1; received {self.num_steps}.")
 
     @property
+    def weighs_start(self) -> bool:
+        """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated."""
+        return self.method == "dopri5" or _TABLEAUS[self.method].weights[0] > 0.0
+
+    @property
     def label(self) -> str:
         """Short name for tables, e.g. ``midpoint-4``."""
         return f"{self.method}-{self.tolerance:g}" if self.method == "dopri5" else f"{self.method}-{self.num_steps}"
@@ -100,13 +105,13 @@ class _Progress(NamedTuple):
     move: Array
 
 
-def _stages(tableau: _Tableau, num_steps: int, dt: float) -> _Stages:
+def _stages(tableau: _Tableau, num_steps: int, dt: float, dtype: jnp.dtype) -> _Stages:
     """Times in ``[0, num_steps dt]``; reach and weight include ``dt``."""
     per_step = len(tableau.times)
     starts = np.repeat(np.arange(num_steps), per_step)
     times, reach, weights = (np.tile(np.asarray(values), num_steps) for values in tableau)
     ends = np.tile(np.arange(per_step) == per_step - 1, num_steps)
-    as_array = partial(jnp.asarray, dtype=jnp.float32)
+    as_array = partial(jnp.asarray, dtype=dtype)
     return _Stages(as_array((starts + times) * dt), as_array(reach * dt), as_array(weights * dt), jnp.asarray(ends))
 
 
@@ -133,7 +138,7 @@ def solve(
     Args:
         velocity_fn: ``(t (), x) -> dx/dt`` of the shape of ``x``; batched draws are fine.
         x0: base noise, any shape.
-        start_velocity: ``velocity_fn(0, x0)`` where it is known without an evaluation (see
+        start_velocity: used for ``velocity_fn(0, x0)``, where there is a cheaper way to it (see
             :meth:`icl_bayes.flow.Path.start_velocity`); the adaptive solver has no use for it.
     """
     if solver.method == "dopri5":
@@ -141,8 +146,8 @@ def solve(
         path = odeint(lambda x, t: velocity_fn(t, x), x0, times, rtol=solver.tolerance, atol=solver.tolerance)
         return Solution(path[-1], -1, jnp.all(jnp.isfinite(path[-1])))
     # One loop over stages, not over steps: the velocity is compiled once whatever the method.
-    stages = _stages(_TABLEAUS[solver.method], solver.num_steps, final_time / solver.num_steps)
     x0 = jnp.asarray(x0)
+    stages = _stages(_TABLEAUS[solver.method], solver.num_steps, final_time / solver.num_steps, x0.dtype)
     progress = _Progress(x0, x0, jnp.zeros_like(x0))
     if start_velocity is not None:
         progress = _advance(progress, jax.tree.map(lambda leaf: leaf[0], stages), start_velocity)

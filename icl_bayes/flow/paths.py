@@ -76,10 +76,11 @@ class Path:
         return sigma / jnp.sqrt(alpha**2 + sigma**2)
 
     def start_velocity(self, velocity_fn: Callable[[Array, Array], Array], x0: Array) -> Array | None:
-        """Velocities ``velocity_fn(0, x0)`` of draws ``(num_draws, dim)`` from one evaluation, if the path allows it.
+        """Velocities at ``t = 0`` of draws ``x0 (num_draws, dim)`` from one evaluation, if the path allows it.
 
         At ``t = 0`` a state is noise alone and says nothing about ``x_1``, so that
         ``v(0, x) = alpha'(0) E[x_1] + sigma'(0) / sigma(0) x``: the velocity at the origin gives all others.
+        Exact for the true velocity; a trained network follows it as nearly as it was trained.
         ``None`` where the path starts with a trace of the target.
 
         Args:

@@ -26,15 +26,14 @@ ABSOLUTE_MARGIN = 0.7
 def _statistics_program(network: Network):
     """Names of the statistics, and the program for their values in that order: one array costs one transfer."""
 
-    def statistics(dataset: Dataset) -> dict[str, jax.Array]:
-        return summary_statistics(network.task.features(dataset))
-
-    names = list(jax.eval_shape(statistics, network.task.example))
+    names: list[str] = []
 
     def values(dataset: Dataset) -> jax.Array:
-        found = statistics(dataset)
-        return jnp.stack([found[name] for name in names])
+        found = summary_statistics(network.task.features(dataset))
+        names[:] = found
+        return jnp.stack(list(found.values()))
 
+    jax.eval_shape(values, network.task.example)  # for the names
     return names, jax.jit(values)
 
 

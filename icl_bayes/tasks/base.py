@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -170,29 +170,43 @@ class Task:
         trace = handlers.trace(handlers.seed(coordinates, jax.random.key(0))).get_trace(dataset)
         return coordinates.log_prior, trace
 
-    @partial(jax.jit, static_argnums=0)  # the program then runs once per shape, however often this is differentiated
     def log_joint(self, theta: Array, dataset: Dataset) -> Array:
         """Log density of ``theta`` and the observed rows, ``()``.
+
+        The program is traced once per shape, however often this is differentiated: it must not branch on values.
 
         Args:
             theta: ``(dim,)`` unconstrained; the Jacobian of the coordinates is included.
             dataset: prepared data set; padded rows contribute nothing.
         """
-        log_prior, trace = self._run(theta, dataset)
-        return log_prior + _observed_log_prob(trace)
+        return self._log_joint(theta, dataset)
+
+    # Kept by the task and not by a decorator, whose cache would keep every task that was ever made.
+    @cached_property
+    def _log_joint(self) -> Callable[[Array, Dataset], Array]:
+        def log_joint(theta: Array, dataset: Dataset) -> Array:
+            log_prior, trace = self._run(theta, dataset)
+            return log_prior + _observed_log_prob(trace)
+
+        return jax.jit(log_joint)
 
     def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
         """Log probability of the observed rows given ``theta``, ``()``."""
         return _observed_log_prob(self._run(theta, dataset)[1])
 
-    @partial(jax.jit, static_argnums=0)
     def fisher_information(self, theta: Array, dataset: Dataset) -> Array:
         """Expected information of the observed rows plus the identity, ``(dim, dim)``.
 
         The identity stands for the prior, which is (about) standard normal in ``theta``. Only for
         programs whose observation laws are known to :mod:`icl_bayes.tasks.information`.
         """
+        return self._fisher_information(theta, dataset)
 
+    @cached_property
+    def _fisher_information(self) -> Callable[[Array, Dataset], Array]:
+        return jax.jit(self._compute_fisher_information)
+
+    def _compute_fisher_information(self, theta: Array, dataset: Dataset) -> Array:
         def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
             return [observation_parameters(fn) for fn, _ in _observations(self._run(theta, dataset)[1])]
 
@@ -284,13 +298,16 @@ class Task:
         return jnp.asarray(True) if self.accept is None else self.accept(dataset)
 
     def starting_points(self, dataset: Dataset) -> Array:
-        """Where mode searches begin, ``(k, dim)``; a function of the data alone."""
+        """Where mode searches begin, ``(k, dim)``, a function of the data alone.
+
+        The task's best guess comes first, zero next, its other points last.
+        """
         zero = jnp.zeros(self.dim)
         if self.starts is None:
             return zero[None]
         median = self.constrain(zero, dataset)
         others = jax.vmap(lambda sites: self.unconstrain({**median, **sites}, dataset))(self.starts(dataset))
-        return jnp.concatenate([others, zero[None]])
+        return jnp.concatenate([others[:1], zero[None], others[1:]])
 
     # ---------------------------------------------------------------- data from outside
 

@@ -68,8 +68,8 @@ class TargetsConfig:
         step_size: in whitened coordinates; jittered by up to 20 %.
         newton_steps: damped Fisher-scoring steps for base and metric.
         variational_steps: fixed-point steps that follow (variational base, and metric of the moves).
-        mode_starts: how many of the task's starting points are tried. Simulated data seldom need more than
-            the two that come first; real data may.
+        mode_starts: how many of the task's starting points are tried, 0 for all. Simulated data seldom need
+            more than the two that come first, the task's best guess and zero; real data may.
     """
 
     num_draws: int = 16
@@ -78,13 +78,13 @@ class TargetsConfig:
     step_size: float = 0.4
     newton_steps: int = 12
     variational_steps: int = 8
-    mode_starts: int = 2
+    mode_starts: int = 0
 
     def __post_init__(self) -> None:
         if self.num_draws < 1 or self.num_moves < 0:
             raise ValueError("targets.num_draws must be at least 1 and targets.num_moves at least 0.")
-        if self.mode_starts < 1:
-            raise ValueError(f"targets.mode_starts must be at least 1; received {self.mode_starts}.")
+        if self.mode_starts < 0:
+            raise ValueError(f"targets.mode_starts must not be negative; received {self.mode_starts}.")
         if self.num_moves == 0 and self.num_draws > 1:
             raise ValueError(
                 f"targets.num_moves=0 would repeat one draw {self.num_draws} times; set targets.num_draws=1."

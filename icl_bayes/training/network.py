@@ -114,7 +114,7 @@ class Network:
             noise,
             solver,
             final_time=self.path.final_time,
-            start_velocity=self.path.start_velocity(velocity, noise),
+            start_velocity=None if solver.weighs_start else self.path.start_velocity(velocity, noise),
         )
         is_finite = info.is_finite & solution.is_finite
         return ThetaDraws(affine.forward(solution.x), is_finite, info.decrement, info.rival)
@@ -193,8 +193,8 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
     """
     task = task or config.task.build()
     abstract = nnx.eval_shape(lambda: build_model(config, task, 0))
-    graph, template, rest = nnx.split(abstract, nnx.Param, ...)
-    return Network(config, task, make_path(config.flow.path), template, (graph, jax.tree.map(_unused, rest)))
+    graph, template, dropout = nnx.split(abstract, nnx.Param, nnx.RngState)
+    return Network(config, task, make_path(config.flow.path), template, (graph, jax.tree.map(_unused, dropout)))
 
 
 def _unused(leaf: jax.ShapeDtypeStruct) -> Array:

@@ -108,8 +108,8 @@ def likelihood_base(
     if config is None:
         return fn(task, dataset)
     if kind == "laplace":
-        return laplace_of(task, dataset, config.newton_steps, num_starts=config.mode_starts)
-    return variational_of(task, dataset, config.newton_steps, config.variational_steps, config.mode_starts)
+        return laplace_of(task, dataset, config.newton_steps, num_starts=config.mode_starts or None)
+    return variational_of(task, dataset, config.newton_steps, config.variational_steps, config.mode_starts or None)
 
 
 def is_usable(info: GaussianInfo) -> Array:

@@ -19,7 +19,7 @@ STEPS = {"euler": (8, 16, 32, 64), "midpoint": (4, 8, 16, 32), "heun": (4, 8, 16
 
 def velocity(t, x):
     """Linear in ``x`` and dependent on time, so that a stage at the wrong time costs the order."""
-    return (1.0 + 2.0 * t) * x @ MATRIX.T
+    return (1.0 + 2.0 * t) * x @ jnp.asarray(MATRIX, jnp.result_type(x)).T
 
 
 def flow(time: float) -> np.ndarray:
@@ -85,6 +85,22 @@ def test_a_known_start_velocity_saves_the_first_evaluation_and_changes_nothing(m
     np.testing.assert_allclose(saved.x, whole.x, rtol=1e-6)
     misled = solve(velocity, START, solver, start_velocity=known + 0.1)
     assert np.max(np.abs(misled.x - whole.x)) > 1e-3, "The given velocity is used."
+
+
+@pytest.mark.parametrize("method", ORDERS)
+def test_draws_keep_their_type(method: str) -> None:
+    assert solve(velocity, jnp.asarray(START, jnp.bfloat16), Solver(method, 2)).x.dtype == jnp.bfloat16
+
+
+@pytest.mark.parametrize(("method", "expected"), [("midpoint", False), ("euler", True), ("heun", True), ("rk4", True)])
+def test_midpoint_alone_gives_the_start_no_weight(method: str, expected: bool) -> None:
+    assert Solver(method, 2).weighs_start == expected
+    known = velocity(0.0, START)
+    misled = solve(velocity, START, Solver(method, 1), start_velocity=known + 1.0)
+    through_later = solve(lambda t, x: velocity(t, START), START, Solver(method, 1), start_velocity=known + 1.0)
+    honest = solve(lambda t, x: velocity(t, START), START, Solver(method, 1))
+    assert (np.max(np.abs(through_later.x - honest.x)) > 0.1) == expected
+    assert np.max(np.abs(misled.x - honest.x)) > 0.1
 
 
 def test_non_finite_ends_are_reported_not_hidden() -> None:

@@ -54,6 +54,16 @@ def test_a_gaussian_is_found_exactly_from_afar() -> None:
     assert info.decrement < 1e-6
 
 
+@pytest.mark.parametrize("num_steps", [0, 1])
+def test_no_more_steps_are_taken_than_granted(num_steps: int) -> None:
+    """For a Gaussian near the start one step is exact; without one the start is judged and returned."""
+    start = affine_from_curvature(MEAN + 0.1, 1.2 * PRECISION)
+    affine, info = jax.jit(lambda: variational_gaussian(gaussian, start, num_steps=num_steps))()
+    np.testing.assert_allclose(affine.shift, MEAN + (0.1 if num_steps == 0 else 0.0), atol=1e-4)
+    assert bool(info.is_finite)
+    assert (info.decrement > 0.01) == (num_steps == 0)
+
+
 @pytest.mark.parametrize("name", LINE)
 def test_it_is_the_optimum_of_the_evidence_bound(name: str) -> None:
     """Against minimization of KL(q || p) by quadrature and Nelder-Mead."""

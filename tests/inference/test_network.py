@@ -12,6 +12,7 @@ import pytest
 from training.conftest import tiny_config
 
 import icl_bayes
+from icl_bayes.flow import Path, Solver
 from icl_bayes.inference import AmortizedPosterior
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.training import CheckpointError, build_network, load_checkpoint, save_checkpoint
@@ -132,3 +133,24 @@ def test_a_base_that_misses_the_posterior_is_warned_about() -> None:
     with pytest.warns(UserWarning, match=r"second mode with 14% \(estimate\) of the mass.*reference_draws"):
         assert len(check_base(0.0, -2.0)) == 1
     assert len(check_base(float("nan"), -2.0, warn=False)) == 2
+
+
+@pytest.mark.parametrize("name", ["glm/5", "glm/2/gaussian"])
+def test_one_velocity_for_all_starts_hardly_moves_the_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The identity behind it holds for the true velocity; a shipped network follows it to a few hundredths of a sd."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((40, 5))
+    dataset = icl_bayes.Dataset(x=x, y=x @ [0.8, 0.4, -0.2, 0.6, 0.1] + 0.7 * rng.standard_normal(40))
+
+    def draws(**options) -> np.ndarray:
+        return icl_bayes.load(name).sample(jax.random.key(0), dataset, 500, **options).theta
+
+    usual = draws()
+    steps = icl_bayes.load(name).solver.num_steps
+    coarse = draws(solver=Solver("midpoint", steps // 2))
+    monkeypatch.setattr(Path, "start_velocity", lambda self, velocity_fn, x0: None)
+    each_its_own = draws()
+    sd = each_its_own.std(axis=0)
+    moved = np.sqrt(np.mean(((usual - each_its_own) / sd) ** 2))
+    assert 0.0 < moved < 0.04
+    assert moved < np.sqrt(np.mean(((coarse - each_its_own) / sd) ** 2)), "Less than half the number of steps does."
