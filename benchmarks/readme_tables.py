@@ -23,7 +23,7 @@ from icl_bayes.benchmark.records import Record, read_records
 README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
 SHOWN = {
-    ("icl", "informed"): "network (`informed`, 2 midpoint steps)",
+    ("icl", "informed"): "network (`informed`, 2 evaluations)",
     ("vi_fixed_point", ""): "its base alone (`vi_fixed_point`)",
     ("laplace", ""): "Laplace approximation",
     ("icl", "gaussian"): "network without likelihood (`gaussian`, 4 midpoint steps)",

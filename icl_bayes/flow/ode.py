@@ -2,6 +2,10 @@
 
 Fixed-step solvers spend the same number of velocity evaluations on every draw, which keeps one
 compiled program busy with all draws at once; ``dopri5`` is the paper's adaptive setting.
+
+``multistep`` is the midpoint rule at one evaluation per step: the point at which the velocity is
+evaluated is reached with the velocity of the step before. The idea of multistep samplers of
+diffusion models (Lu et al., DPM-Solver++, 2022), here in the flow's own time.
 """
 
 from __future__ import annotations
@@ -25,18 +29,23 @@ class _Tableau(NamedTuple):
 
     Attributes:
         times: of the stages, in steps.
-        reach: how far, in steps, stage ``i`` carries the point at which stage ``i + 1`` is evaluated.
+        reach: how far, in steps, stage ``i`` carries the point at which stage ``i + 1`` is evaluated;
+            the last stage of a step carries the first of the next from where the step ends.
         weights: of the stages in the step; they sum to one.
+        first_reach: if positive, the velocity at the start is evaluated before the first step, and
+            carries its first stage so far.
     """
 
     times: tuple[float, ...]
     reach: tuple[float, ...]
     weights: tuple[float, ...]
+    first_reach: float = 0.0
 
 
 _TABLEAUS = {
     "euler": _Tableau((0.0,), (0.0,), (1.0,)),
     "midpoint": _Tableau((0.0, 0.5), (0.5, 0.0), (0.0, 1.0)),
+    "multistep": _Tableau((0.5,), (0.5,), (1.0,), first_reach=0.5),
     "heun": _Tableau((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)),
     "rk4": _Tableau((0.0, 0.5, 0.5, 1.0), (0.5, 0.5, 1.0, 0.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
@@ -48,7 +57,7 @@ class Solver:
     """How the ODE is solved.
 
     Attributes:
-        method: ``euler | midpoint | heun | rk4`` with fixed steps, or ``dopri5``.
+        method: ``euler | midpoint | multistep | heun | rk4`` with fixed steps, or ``dopri5``.
         num_steps: number of equal steps (fixed-step methods).
         tolerance: absolute and relative, per draw batch (``dopri5``; the paper: 1e-7).
     """
@@ -66,7 +75,10 @@ class Solver:
     @property
     def weighs_start(self) -> bool:
         """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated."""
-        return self.method == "dopri5" or _TABLEAUS[self.method].weights[0] > 0.0
+        if self.method == "dopri5":
+            return True
+        tableau = _TABLEAUS[self.method]
+        return tableau.first_reach == 0.0 and tableau.weights[0] > 0.0
 
     @property
     def label(self) -> str:
@@ -109,20 +121,20 @@ def _stages(tableau: _Tableau, num_steps: int, dt: float, dtype: jnp.dtype) -> _
     """Times in ``[0, num_steps dt]``; reach and weight include ``dt``."""
     per_step = len(tableau.times)
     starts = np.repeat(np.arange(num_steps), per_step)
-    times, reach, weights = (np.tile(np.asarray(values), num_steps) for values in tableau)
+    times, reach, weights = (np.tile(np.asarray(one), num_steps) for one in tableau[:3])
     ends = np.tile(np.arange(per_step) == per_step - 1, num_steps)
+    times = starts + times
+    if tableau.first_reach > 0.0:
+        first = [(0.0, times), (tableau.first_reach, reach), (0.0, weights), (False, ends)]
+        times, reach, weights, ends = (np.concatenate([[value], rest]) for value, rest in first)
     as_array = partial(jnp.asarray, dtype=dtype)
-    return _Stages(as_array((starts + times) * dt), as_array(reach * dt), as_array(weights * dt), jnp.asarray(ends))
+    return _Stages(as_array(times * dt), as_array(reach * dt), as_array(weights * dt), jnp.asarray(ends))
 
 
 def _advance(progress: _Progress, stage: _Stages, velocity: Array) -> _Progress:
     move = progress.move + stage.weight * velocity
-    moved = progress.x + move
-    return _Progress(
-        jnp.where(stage.ends_step, moved, progress.x),
-        jnp.where(stage.ends_step, moved, progress.x + stage.reach * velocity),
-        jnp.where(stage.ends_step, 0.0, move),
-    )
+    x = jnp.where(stage.ends_step, progress.x + move, progress.x)
+    return _Progress(x, x + stage.reach * velocity, jnp.where(stage.ends_step, 0.0, move))
 
 
 def solve(

@@ -43,7 +43,7 @@ class FlowConfig:
 
     path: str = "cosine"
     loss: str = "target_score"
-    solver: str = "midpoint"
+    solver: str = "multistep"
     solver_steps: int = 2
 
     def __post_init__(self) -> None:

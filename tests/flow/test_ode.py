@@ -12,9 +12,16 @@ from icl_bayes.flow import METHODS, Solver, solve
 
 MATRIX = np.asarray([[-0.3, 1.1], [-1.4, 0.2]], np.float32)
 START = np.asarray([[1.0, -0.5], [0.3, 2.0], [-1.2, 0.1]], np.float32)
-ORDERS = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-STAGES = {"euler": 1, "midpoint": 2, "heun": 2, "rk4": 4}
-STEPS = {"euler": (8, 16, 32, 64), "midpoint": (4, 8, 16, 32), "heun": (4, 8, 16, 32), "rk4": (2, 4, 8)}
+ORDERS = {"euler": 1, "midpoint": 2, "multistep": 2, "heun": 2, "rk4": 4}
+EVALUATIONS = {"euler": 5, "midpoint": 10, "multistep": 6, "heun": 10, "rk4": 20}
+"""Of five steps."""
+STEPS = {
+    "euler": (8, 16, 32, 64),
+    "midpoint": (4, 8, 16, 32),
+    "multistep": (8, 16, 32, 64),
+    "heun": (4, 8, 16, 32),
+    "rk4": (2, 4, 8),
+}
 
 
 def velocity(t, x):
@@ -65,7 +72,7 @@ def test_evaluations_are_counted_as_they_happen(method: str) -> None:
 
     solution = solve(counting, START, Solver(method, 5))
     assert len(calls) == 1, "The velocity is compiled once, whatever the method."
-    assert solution.num_evaluations == 5 * STAGES[method]
+    assert solution.num_evaluations == EVALUATIONS[method]
     assert bool(solution.is_finite)
 
     with jax.disable_jit():
@@ -92,8 +99,11 @@ def test_draws_keep_their_type(method: str) -> None:
     assert solve(velocity, jnp.asarray(START, jnp.bfloat16), Solver(method, 2)).x.dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize(("method", "expected"), [("midpoint", False), ("euler", True), ("heun", True), ("rk4", True)])
-def test_midpoint_alone_gives_the_start_no_weight(method: str, expected: bool) -> None:
+WEIGHS_START = {"midpoint": False, "multistep": False, "euler": True, "heun": True, "rk4": True}
+
+
+@pytest.mark.parametrize(("method", "expected"), WEIGHS_START.items())
+def test_midpoint_rules_alone_give_the_start_no_weight(method: str, expected: bool) -> None:
     assert Solver(method, 2).weighs_start == expected
     known = velocity(0.0, START)
     misled = solve(velocity, START, Solver(method, 1), start_velocity=known + 1.0)
@@ -101,6 +111,17 @@ def test_midpoint_alone_gives_the_start_no_weight(method: str, expected: bool) -
     honest = solve(lambda t, x: velocity(t, START), START, Solver(method, 1))
     assert (np.max(np.abs(through_later.x - honest.x)) > 0.1) == expected
     assert np.max(np.abs(misled.x - honest.x)) > 0.1
+
+
+def test_multistep_reaches_its_midpoints_with_the_velocity_before() -> None:
+    """Two steps by hand: midpoints at a quarter and three quarters, predicted from the last velocity known."""
+    h = 0.5
+    first = velocity(0.25, START + 0.5 * h * velocity(0.0, START))
+    middle = START + h * first
+    by_hand = middle + h * velocity(0.75, middle + 0.5 * h * first)
+    np.testing.assert_allclose(solve(velocity, START, Solver("multistep", 2)).x, by_hand, rtol=1e-6)
+    one = [solve(velocity, START, Solver(method, 1)).x for method in ("multistep", "midpoint")]
+    np.testing.assert_allclose(*one, rtol=1e-6, err_msg="A single step has no step before it.")
 
 
 def test_non_finite_ends_are_reported_not_hidden() -> None:
