@@ -1,6 +1,6 @@
 """``python -m icl_bayes`` is ``icl-bayes``."""
 
-from icl_bayes.cli import main
+from icl_bayes.cli import run
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    run()

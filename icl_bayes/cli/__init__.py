@@ -1,5 +1,5 @@
 """The console script ``icl-bayes``."""
 
-from icl_bayes.cli.main import main
+from icl_bayes.cli.main import main, run
 
-__all__ = ["main"]
+__all__ = ["main", "run"]

@@ -39,13 +39,17 @@ def sample(settings: SampleSettings) -> Posterior:
 
     import jax
 
+    from icl_bayes.cli.environment import cache_root
     from icl_bayes.flow import Solver
     from icl_bayes.inference import load
+    from icl_bayes.inference.program_store import QUICK_TO_COMPILE, ProgramStore
     from icl_bayes.types import Dataset
 
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.
     jax.config.update("jax_disable_most_optimizations", True)
     net = load(settings.net)
+    quick = QUICK_TO_COMPILE if jax.default_backend() == "cpu" else {}
+    net.store = ProgramStore(cache_root() / "programs", quick)
     _check_columns(table, net)
     x, y = np.array(table.features), np.array(table.response)
     notes = []

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +21,8 @@ from icl_bayes.flow import Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
 from icl_bayes.inference.posterior import Posterior
+from icl_bayes.inference.program_store import ProgramStore, lower
+from icl_bayes.inference.sampler import Program, Sampler, compile_sampler
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
 from icl_bayes.training.network import Network, ThetaDraws, build_network
@@ -26,9 +31,6 @@ from icl_bayes.types import Array, Dataset, SampleResult
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CHUNK = 4096
 """Draws per compiled call; more are drawn in several calls of this size."""
-
-AT_ONCE = 8
-"""Data sets computed side by side; with more, intermediate results no longer fit the caches of a CPU."""
 
 
 def shipped_networks() -> list[str]:
@@ -75,6 +77,7 @@ class AmortizedPosterior:
         checkpoint: configuration and provenance.
         label: what it was loaded as.
         solver: default ODE solver.
+        store: where traced programs are kept between processes, if anywhere.
     """
 
     network: Network
@@ -82,8 +85,9 @@ class AmortizedPosterior:
     checkpoint: Checkpoint
     label: str
     solver: Solver
+    store: ProgramStore | None = None
     compilations: int = 0
-    _programs: dict[tuple, Any] = field(default_factory=dict, repr=False)
+    _programs: dict[tuple, Program] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -209,28 +213,18 @@ class AmortizedPosterior:
         named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.sites}
         return _Drawn(theta, named, decrement, rival)
 
-    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver) -> Any:
+    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver) -> Program:
         """The compiled sampler for a shape, built at most once."""
         with self._lock:
             if key not in self._programs:
-                fn = self._sampler(size, solver)
-                if key[0] == "batch":
-                    fn = _over_datasets(fn)
-                self._programs[key] = jax.jit(fn).lower(self.params, rng_key, dataset, jnp.asarray(0)).compile()
+                identity = json.dumps([dataclasses.asdict(self.checkpoint.config), key[:-1], repr(solver)])
+                self._programs[key] = compile_sampler(
+                    Sampler(self.network, size, solver, over_datasets=key[0] == "batch"),
+                    (self.params, rng_key, dataset, jnp.asarray(0)),
+                    lower if self.store is None else partial(self.store.lower, identity=identity),
+                )
                 self.compilations += 1
             return self._programs[key]
-
-    def _sampler(self, size: int, solver: Solver):
-        task = self.task
-
-        def sample(params: Any, rng_key: Array, dataset: Dataset, first: Array) -> tuple[ThetaDraws, dict[str, Array]]:
-            # One key per draw, by its index: draws do not depend on how they are chunked.
-            keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(size))
-            noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
-            draws = self.network.draw(params, dataset, noise, solver)
-            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
-
-        return sample
 
     def _require_finite(self, draws: ThetaDraws) -> None:
         if not bool(draws.is_finite):
@@ -238,15 +232,6 @@ class AmortizedPosterior:
                 f"The network {self.label!r} produced draws that are not finite for this data set, so no posterior is "
                 "returned. Look for extreme values in the data, or use a reference method (baselines.NUTS)."
             )
-
-
-def _over_datasets(sampler: Any) -> Any:
-    """The same sampler for stacked keys and data sets."""
-
-    def sample(params: Any, rng_keys: Array, datasets: Dataset, first: Array) -> Any:
-        return jax.lax.map(lambda one: sampler(params, *one, first), (rng_keys, datasets), batch_size=AT_ONCE)
-
-    return sample
 
 
 @dataclass(eq=False)

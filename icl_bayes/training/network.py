@@ -105,9 +105,18 @@ class Network:
 
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
+        return self.draw_from(params, dataset, *self.find_base(params, dataset), noise, solver)
+
+    def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
+        """The base of one prepared data set to draw for, and its health: the part of :meth:`draw` before the flow."""
+        return self.base(dataset, self.model(params).encode(*self.task.features(dataset)))
+
+    def draw_from(
+        self, params: Params, dataset: Dataset, affine: Affine, info: GaussianInfo, noise: Array, solver: Solver
+    ) -> ThetaDraws:
+        """The rest of :meth:`draw`, from what :meth:`find_base` returned."""
         model = self.model(params)
         memory = model.encode(*self.task.features(dataset), for_many_draws=True)
-        affine, info = self.base(dataset, memory)
         velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
         solution = solve(
             jax.vmap(velocity, (None, 0)),

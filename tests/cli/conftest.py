@@ -41,8 +41,9 @@ def compile_plainly() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def keep_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a command sets in the environment ends with the test."""
+def keep_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a command sets in the environment ends with the test; what it keeps for later, with all tests."""
+    monkeypatch.setenv("ICL_BAYES_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     for name in ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"):
         monkeypatch.setenv(name, os.environ.get(name, "0" if name.endswith("SECS") else ""))
     monkeypatch.setenv("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -46,6 +50,29 @@ def test_summary_and_draws(networks, table, tmp_path, capsys):
     with np.load(other) as stored:
         assert {name: stored[name].shape for name in stored.files} == {"beta": (200, 5), "sigma2": (200,)}
         np.testing.assert_allclose(stored["beta"], draws[:, :5], rtol=1e-6)  # the same seed
+
+
+def test_as_a_process(networks, table, tmp_path):
+    """Output and exit code arrive although the process ends abruptly, and the second run prints the same."""
+    command = [sys.executable, "-m", "icl_bayes", "sample", str(table), "--target=y", "--draws=50"]
+    environment = {**os.environ, "ICL_BAYES_CACHE": str(tmp_path / "cache")}
+    outputs = []
+    for _ in range(2):
+        done = subprocess.run(
+            [*command, "--net", str(networks / "glm" / "1")],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=300,
+        )
+        outputs.append(done.stdout.split("50 draws in")[0])
+        assert len(list((tmp_path / "cache" / "programs").iterdir())) == 2
+    assert "beta[1] b" in outputs[0]
+    assert outputs[0] == outputs[1]
+    failed = subprocess.run([*command, "--net", "glm/99"], env=environment, capture_output=True, text=True, timeout=300)
+    assert failed.returncode == 2
+    assert "no shipped network" in failed.stderr
 
 
 def test_chosen_features_scaled(networks, tmp_path, capsys):

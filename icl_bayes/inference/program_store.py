@@ -1,0 +1,155 @@
+"""Traced programs on disk: a process that samples once spends more time on tracing than on anything else.
+
+JAX's compilation cache saves compiling, but a program is looked up there only once it is traced and
+lowered. A program kept here is found by what its trace depends on, before that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+
+PACKAGE = Path(__file__).parents[1]
+QUICK_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False}
+"""Half the time of compilation on a CPU, for draws that cost a little more and are equal to rounding."""
+_TRACED_BY = ("jax", "jaxlib", "flax", "numpyro", "blackjax")
+_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")
+
+
+@cache
+def _versions() -> str:
+    """Digest of this package's code and of the libraries that take part in a trace."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode())
+        digest.update(path.read_bytes())
+    for name in _TRACED_BY:
+        try:
+            digest.update(f"{name} {version(name)}".encode())
+        except PackageNotFoundError:
+            digest.update(f"{name} absent".encode())
+    return digest.hexdigest()
+
+
+def code_identity() -> str:
+    """What every trace depends on: code, and JAX's settings."""
+    return " ".join([_versions(), jax.default_backend(), *(str(getattr(jax.config, name)) for name in _SETTINGS)])
+
+
+class Lowered(NamedTuple):
+    """A program before compilation.
+
+    Attributes:
+        compile: returns the callable; may run in another thread.
+        out: shapes and types of what it returns.
+    """
+
+    compile: Callable[[], Callable[..., Any]]
+    out: Any
+
+
+def lower(fn: Callable[..., Any], arguments: tuple, out_tree: Any = None) -> Lowered:
+    """``fn`` traced for the shapes of ``arguments``; what it returns need not be known."""
+    del out_tree
+    lowered = jax.jit(fn).lower(*arguments)
+    return Lowered(lowered.compile, lowered.out_info)
+
+
+@dataclass(frozen=True)
+class ProgramStore:
+    """Programs in a directory, one file each; what can't be read is traced again, what can't be written is not kept.
+
+    Attributes:
+        directory: created when first written to.
+        options: of the compiler; without them if it does not know them.
+    """
+
+    directory: Path
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def lower(self, fn: Callable[..., Any], arguments: tuple, out_tree: Any, identity: str) -> Lowered:
+        """Like :func:`lower`, from a stored trace if there is one.
+
+        Args:
+            fn: a function of trees of arrays; called only where there is no stored trace.
+            arguments: examples; for arrays other than random keys their shapes will do.
+            out_tree: any tree of the structure that ``fn`` returns.
+            identity: all that ``fn`` depends on beside this package's code and the shapes.
+        """
+        leaves, in_structure = jax.tree.flatten(arguments)
+        out_structure = jax.tree.structure(out_tree)
+        keys = [jax.random.key_impl(leaf) if _is_key(leaf) else None for leaf in leaves]
+
+        def flat(*raw: Any) -> list[Any]:
+            pairs = zip(raw, keys, strict=True)
+            given = [value if impl is None else jax.random.wrap_key_data(value, impl=impl) for value, impl in pairs]
+            out = fn(*jax.tree.unflatten(in_structure, given))
+            if jax.tree.structure(out) != out_structure:
+                raise TypeError(f"Expected a result of structure {out_structure}; got {jax.tree.structure(out)}.")
+            return jax.tree.leaves(out)
+
+        raw = [_raw(leaf) for leaf in leaves]
+        shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves]
+        text = "\n".join([code_identity(), identity, str(in_structure), *shapes])
+        path = self.directory / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.export"
+        exported = _read(path)
+        if exported is None:
+            exported = jax.export.export(jax.jit(flat))(*raw)
+            _write(path, exported)
+        lowered = jax.jit(exported.call).lower(*raw)
+
+        def compile_it() -> Callable[..., Any]:
+            compiled = self._compile(lowered)
+
+            def run(*arguments: Any) -> Any:
+                given = [_raw(leaf) for leaf in jax.tree.leaves(arguments)]
+                return jax.tree.unflatten(out_structure, compiled(*given))
+
+            return run
+
+        return Lowered(compile_it, jax.tree.unflatten(out_structure, lowered.out_info))
+
+    def _compile(self, lowered: jax.stages.Lowered) -> Callable[..., Any]:
+        if self.options:
+            with contextlib.suppress(jax.errors.JaxRuntimeError):
+                return lowered.compile(compiler_options=dict(self.options))
+        return lowered.compile()
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _raw(leaf: Any) -> Any:
+    return jax.random.key_data(leaf) if _is_key(leaf) else leaf
+
+
+def _read(path: Path) -> jax.export.Exported | None:
+    try:
+        return jax.export.deserialize(bytearray(path.read_bytes()))
+    except Exception:  # missing, truncated or of another format: nothing is lost but time
+        return None
+
+
+def _write(path: Path, exported: jax.export.Exported) -> None:
+    """All or nothing: another process may read at any time."""
+    contents = exported.serialize()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+            file.write(contents)
+        os.replace(file.name, path)
+    except OSError:
+        pass
