@@ -7,28 +7,76 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
-from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
-
-def _log_gamma_constant(a: jax.Array) -> jax.Array:
-    """``a log a - a - log Gamma(a)`` without cancellation: Stirling's series for large ``a``."""
-    large = jnp.where(a > 10.0, a, 10.0)
-    inverse = 1.0 / large
-    series = inverse / 12.0 - inverse**3 / 360.0 + inverse**5 / 1260.0
-    stirling = 0.5 * (jnp.log(large) - jnp.log(2.0 * jnp.pi)) - series
-    small = jnp.where(a > 10.0, 10.0, a)
-    direct = small * jnp.log(small) - small - gammaln(small)
-    return jnp.where(a > 10.0, stirling, direct)
+_SWITCH = 8.0
+"""Concentration above which Stirling's series is used as it is; below, after five steps of the recurrence."""
 
 
+def _steps_up(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """``a`` up to the switch, ``b`` where the series is used, ``log a / b``, and ``a (a + 1) ... (a + 4)``."""
+    small = jnp.where(a > _SWITCH, _SWITCH, a)
+    b = jnp.where(a > _SWITCH, a, small + 5.0)
+    log_ratio = jnp.where(a > _SWITCH, 0.0, jnp.log(small / b))
+    return small, b, log_ratio, small * (small + 1.0) * (small + 2.0) * (small + 3.0) * (small + 4.0)
+
+
+@jax.custom_jvp
+def log_gamma_constant(a: jax.Array) -> jax.Array:
+    """``a log a - a - log Gamma(a)`` for ``a > 0``, without cancellation for large ``a``.
+
+    Stirling's series at ``b``, which is ``a`` or, if that is small, ``a + 5``. A third of the time of
+    ``gammaln`` and ``digamma``, which take half of the simulation of gamma regressions.
+    """
+    is_large = a > _SWITCH
+    small, b, log_ratio, rising = _steps_up(a)
+    inverse = 1.0 / b
+    series = inverse * (1.0 / 12.0 - inverse**2 * (1.0 / 360.0 - inverse**2 / 1260.0))
+    # Divided by five so that the smallest concentrations stay above the smallest float.
+    scaled = b / 5.0
+    root = jnp.sqrt(scaled)
+    log_rest = jnp.log(jnp.where(is_large, root, rising / (scaled**4 * root)))
+    log_two_pi = jnp.log(2.0 * jnp.pi)
+    offset = jnp.where(is_large, 0.5 * jnp.log(5.0), 5.0 - 4.5 * jnp.log(5.0)) - 0.5 * log_two_pi
+    return small * log_ratio + log_rest - series + offset
+
+
+@log_gamma_constant.defjvp
+def _log_gamma_constant_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    """``log a - digamma(a)``, in the same manner: what differentiation of the value would give has no digits."""
+    (a,), (tangent,) = primals, tangents
+    small, b, log_ratio, rising = _steps_up(a)
+    slope = 24.0 + small * (100.0 + small * (105.0 + small * (40.0 + 5.0 * small)))  # of the rising factorial
+    inverse = 1.0 / b
+    square = inverse**2
+    series = inverse * (0.5 + inverse * (1.0 / 12.0 - square * (1.0 / 120.0 - square / 252.0)))
+    derivative = log_ratio + jnp.where(a > _SWITCH, 0.0, slope / rising) + series
+    return log_gamma_constant(a), derivative * tangent
+
+
+def _excess_and_slope(z: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """``exp(z) - 1 - z`` and ``exp(z) - 1``, accurate near zero; beyond 80 the exponential stays what it is there."""
+    near = jnp.clip(z, -0.5, 0.5)
+    ratio = jnp.full_like(near, 1.0 / 10.0)
+    for order in range(9, 2, -1):  # (exp(z) - 1 - z) / (z^2 / 2) by nested multiplication
+        ratio = (1.0 + near * ratio) / order
+    excess = 0.5 * near**2 * (1.0 + near * ratio)
+    far = jnp.exp(jnp.minimum(z, 80.0)) - 1.0
+    is_near = jnp.abs(z) < 0.5
+    return jnp.where(is_near, excess, far - jnp.minimum(z, 80.0)), jnp.where(is_near, excess + near, far)
+
+
+@jax.custom_jvp
 def _exponential_excess(z: jax.Array) -> jax.Array:
     """``exp(z) - 1 - z``, accurate near zero."""
-    near = jnp.clip(z, -0.1, 0.1)
-    series = near**2 * (0.5 + near * (1.0 / 6.0 + near * (1.0 / 24.0 + near * (1.0 / 120.0 + near / 720.0))))
-    far = jnp.minimum(z, 80.0)
-    return jnp.where(jnp.abs(z) < 0.1, series, jnp.expm1(far) - far)
+    return _excess_and_slope(z)[0]
+
+
+@_exponential_excess.defjvp
+def _exponential_excess_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+    excess, slope = _excess_and_slope(*primals)
+    return excess, slope * tangents[0]
 
 
 class LogGamma(dist.Distribution):
@@ -55,4 +103,4 @@ class LogGamma(dist.Distribution):
     def log_prob(self, value):
         """Density of ``log Y`` (not of ``Y``), shape ``batch_shape``."""
         z = value - self.log_mean
-        return _log_gamma_constant(self.concentration) - self.concentration * _exponential_excess(z)
+        return log_gamma_constant(self.concentration) - self.concentration * _exponential_excess(z)

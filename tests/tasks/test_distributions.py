@@ -6,10 +6,10 @@ import jax
 import numpy as np
 import pytest
 from helpers import assert_mean_within_mcse
-from scipy.special import digamma, polygamma
+from scipy.special import digamma, gammaln, polygamma
 from scipy.stats import loggamma
 
-from icl_bayes.tasks.distributions import LogGamma
+from icl_bayes.tasks.distributions import LogGamma, log_gamma_constant
 
 SHAPES = np.logspace(-4, 8, 49).astype(np.float32)
 # In standard deviations where the law is narrow, in absolute terms where it's wide; left tails are long.
@@ -85,3 +85,22 @@ def test_draws_have_the_moments_of_the_law() -> None:
     assert_mean_within_mcse(np.exp(draws[:, 1:]), np.exp(law.log_mean[1:]), label="mean of y")
     variance = np.exp(2 * law.log_mean[2:]) / a[2:]
     assert_mean_within_mcse((np.exp(draws) - np.exp(law.log_mean))[:, 2:] ** 2, variance, label="variance of y")
+
+
+def test_the_constant_and_its_derivatives_keep_their_digits() -> None:
+    """Also on both sides of the concentration at which the series changes."""
+    a = np.concatenate([np.logspace(-6, 8, 57), np.linspace(7.9, 8.1, 9)]).astype(np.float32)
+    exact = a.astype(np.float64)
+    value, first, second = (
+        np.asarray(jax.jit(jax.vmap(fn))(a), np.float64)
+        for fn in (log_gamma_constant, jax.grad(log_gamma_constant), jax.grad(jax.grad(log_gamma_constant)))
+    )
+    # The references cancel in float64: what they can vouch for shrinks as a grows.
+    digits = 1e-14 * exact * np.log(exact + 2.0)
+    assert np.all(
+        np.abs(value - (exact * np.log(exact) - exact - gammaln(exact))) < 3e-6 * (1 + np.abs(value)) + digits
+    )
+    expected = np.log(exact) - digamma(exact)
+    assert np.all(np.abs(first - expected) < 1e-5 * np.abs(expected) + 1e-14)
+    expected = 1.0 / exact - polygamma(1, exact)
+    assert np.all(np.abs(second - expected) < 1e-4 * np.abs(expected) + 1e-15)
