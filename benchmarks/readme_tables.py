@@ -151,18 +151,23 @@ def training(pattern: str) -> str:
 
 
 def speed() -> str:
-    rows = read_table(RESULTS / "sampling_speed.csv")
+    """The recorded runs side by side, one per version of Python (and so of JAX)."""
+    runs = {
+        path.stem.split("python")[1]: read_table(path) for path in sorted(RESULTS.glob("sampling_speed-python*.csv"))
+    }
+    by_method: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for version, rows in runs.items():
+        for row in rows:
+            measured = [f"{1e3 * float(row['seconds']):.1f}", f"{int(row['draws_per_second']):,}"]
+            by_method.setdefault((row["scenario"], row["datasets"], row["method"]), {})[version] = measured
+    header = ["scenario", "data sets", "method"]
+    for version, rows in runs.items():
+        header += [f"milliseconds, Python {version}, JAX {rows[0]['jax']}", "draws per second"]
     return markdown(
-        ["scenario", "data sets", "method", "milliseconds", "draws per second"],
+        header,
         (
-            [
-                row["scenario"],
-                row["datasets"],
-                row["method"],
-                f"{1e3 * float(row['seconds']):.1f}",
-                f"{int(row['draws_per_second']):,}",
-            ]
-            for row in rows
+            [*key, *(cell for version in runs for cell in measured.get(version, ["", ""]))]
+            for key, measured in by_method.items()
         ),
     )
 

@@ -9,6 +9,7 @@ NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit.
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 import jax
@@ -106,7 +107,7 @@ def main() -> None:
     for scenario in options.scenarios:
         rows += one_data_set(scenario, options.repeats) + many_data_sets(scenario, options.repeats)
     print_table([{**dict.fromkeys(rows[0], ""), **row} for row in rows])
-    print(write_table("sampling_speed", rows))
+    print(write_table(f"sampling_speed-python{sys.version_info.major}.{sys.version_info.minor}", rows))
 
 
 if __name__ == "__main__":

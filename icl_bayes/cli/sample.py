@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import warnings
 from pathlib import Path
@@ -40,7 +41,6 @@ def sample(settings: SampleSettings) -> Posterior:
     import jax
 
     from icl_bayes.cli.environment import cache_root
-    from icl_bayes.flow import Solver
     from icl_bayes.inference import load
     from icl_bayes.inference.program_store import QUICK_TO_COMPILE, ProgramStore
     from icl_bayes.types import Dataset
@@ -56,7 +56,7 @@ def sample(settings: SampleSettings) -> Posterior:
     if settings.standardize:
         x, y, notes = _standardized(table, gaussian=_has_gaussian_response(net))
     loaded = time.perf_counter()
-    solver = Solver("midpoint", settings.solver_steps) if settings.solver_steps else None
+    solver = dataclasses.replace(net.solver, num_steps=settings.solver_steps) if settings.solver_steps else None
     rng_key = jax.random.key(settings.seed)
     dataset = Dataset(x=x, y=y)
     with warnings.catch_warnings(record=True) as caught:

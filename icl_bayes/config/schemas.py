@@ -64,7 +64,7 @@ class SampleSettings:
         out: file for the draws, ``.csv``, ``.npz`` or ``.nc``; nothing is written when empty.
         features: feature columns in order; all but the target when empty.
         standardize: scale features (and a Gaussian response) to mean 0 and standard deviation 1.
-        solver_steps: midpoint steps, 0 for the network's own solver.
+        solver_steps: steps of the network's own solver, 0 for its own number.
     """
 
     file: str

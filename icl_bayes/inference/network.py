@@ -77,7 +77,8 @@ class AmortizedPosterior:
         checkpoint: configuration and provenance.
         label: what it was loaded as.
         solver: default ODE solver.
-        store: where traced programs are kept between processes, if anywhere.
+        store: where traced programs are kept between processes, if anywhere; for networks from a checkpoint, whose
+            task is what its configuration builds.
     """
 
     network: Network
@@ -203,8 +204,9 @@ class AmortizedPosterior:
         program = self._program(("one", length, size, solver), rng_key, padded, size, solver)
         thetas, sites = [], []
         decrement, rival = 0.0, -np.inf
+        base = program.find_base(self.params, padded)
         for first in range(0, num_draws, size):
-            draws, named = jax.device_get(program(self.params, rng_key, padded, jnp.asarray(first)))
+            draws, named = jax.device_get(program.flow(self.params, rng_key, padded, jnp.asarray(first), base))
             self._require_finite(draws)
             thetas.append(draws.theta)
             sites.append(named)
@@ -217,7 +219,7 @@ class AmortizedPosterior:
         """The compiled sampler for a shape, built at most once."""
         with self._lock:
             if key not in self._programs:
-                identity = json.dumps([dataclasses.asdict(self.checkpoint.config), key[:-1], repr(solver)])
+                identity = json.dumps([dataclasses.asdict(self.network.config), key[:-1], repr(solver)])
                 self._programs[key] = compile_sampler(
                     Sampler(self.network, size, solver, over_datasets=key[0] == "batch"),
                     (self.params, rng_key, dataset, jnp.asarray(0)),

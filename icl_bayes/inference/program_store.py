@@ -19,13 +19,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
+import jax.extend
 import jax.numpy as jnp
 
 PACKAGE = Path(__file__).parents[1]
 QUICK_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False}
 """Half the time of compilation on a CPU, for draws that cost a little more and are equal to rounding."""
-_TRACED_BY = ("jax", "jaxlib", "flax", "numpyro", "blackjax")
-_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable")
+_TRACED_BY = ("jax", "jaxlib", "flax", "numpyro", "blackjax", "numpy")
+_SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable", "jax_default_prng_impl")
 
 
 @cache
@@ -45,7 +46,8 @@ def _versions() -> str:
 
 def code_identity() -> str:
     """What every trace depends on: code, and JAX's settings."""
-    return " ".join([_versions(), jax.default_backend(), *(str(getattr(jax.config, name)) for name in _SETTINGS)])
+    platform = jax.extend.backend.get_backend().platform_version
+    return " ".join([_versions(), platform, *(str(getattr(jax.config, name)) for name in _SETTINGS)])
 
 
 class Lowered(NamedTuple):
@@ -102,13 +104,14 @@ class ProgramStore:
 
         raw = [_raw(leaf) for leaf in leaves]
         shapes = [f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves]
-        text = "\n".join([code_identity(), identity, str(in_structure), *shapes])
+        text = "\n".join([code_identity(), identity, str(in_structure), str(out_structure), *shapes])
         path = self.directory / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.export"
         exported = _read(path)
         if exported is None:
-            exported = jax.export.export(jax.jit(flat))(*raw)
-            _write(path, exported)
-        lowered = jax.jit(exported.call).lower(*raw)
+            exported = _export(flat, raw)
+            if exported is not None:
+                _write(path, exported)
+        lowered = jax.jit(flat if exported is None else exported.call).lower(*raw)
 
         def compile_it() -> Callable[..., Any]:
             compiled = self._compile(lowered)
@@ -136,20 +139,39 @@ def _raw(leaf: Any) -> Any:
     return jax.random.key_data(leaf) if _is_key(leaf) else leaf
 
 
+_DIGEST = hashlib.sha256().digest_size
+
+
 def _read(path: Path) -> jax.export.Exported | None:
+    """The program of a file, which starts with a digest: what is damaged may look well and compute nonsense."""
     try:
-        return jax.export.deserialize(bytearray(path.read_bytes()))
-    except Exception:  # missing, truncated or of another format: nothing is lost but time
+        contents = path.read_bytes()
+        digest, program = contents[:_DIGEST], contents[_DIGEST:]
+        if hashlib.sha256(program).digest() != digest:
+            return None
+        return jax.export.deserialize(bytearray(program))
+    except Exception:  # missing, or of another format: nothing is lost but time
+        return None
+
+
+def _export(flat: Callable[..., Any], raw: list[Any]) -> jax.export.Exported | None:
+    """``None`` for a program that JAX can't export, e.g. with calls that it does not promise to keep."""
+    try:
+        return jax.export.export(jax.jit(flat))(*raw)
+    except (ValueError, NotImplementedError):
         return None
 
 
 def _write(path: Path, exported: jax.export.Exported) -> None:
     """All or nothing: another process may read at any time."""
-    contents = exported.serialize()
+    program = exported.serialize()
+    written = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            file.write(contents)
-        os.replace(file.name, path)
+            written = Path(file.name)
+            file.write(hashlib.sha256(program).digest() + program)
+        os.replace(written, path)
     except OSError:
-        pass
+        if written is not None:
+            written.unlink(missing_ok=True)

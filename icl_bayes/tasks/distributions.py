@@ -18,7 +18,7 @@ def _steps_up(a: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]
     """``a`` up to the switch, ``b`` where the series is used, ``log a / b``, and ``a (a + 1) ... (a + 4)``."""
     small = jnp.where(a > _SWITCH, _SWITCH, a)
     b = jnp.where(a > _SWITCH, a, small + 5.0)
-    log_ratio = jnp.where(a > _SWITCH, 0.0, jnp.log(small / b))
+    log_ratio = jnp.where(a > _SWITCH, 0.0, jnp.log(jnp.maximum(small / b, jnp.finfo(b.dtype).tiny)))
     return small, b, log_ratio, small * (small + 1.0) * (small + 2.0) * (small + 3.0) * (small + 4.0)
 
 
@@ -55,16 +55,21 @@ def _log_gamma_constant_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array
     return log_gamma_constant(a), derivative * tangent
 
 
+_LARGEST_EXPONENT = 80.0
+
+
 def _excess_and_slope(z: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """``exp(z) - 1 - z`` and ``exp(z) - 1``, accurate near zero; beyond 80 the exponential stays what it is there."""
+    """``exp(z) - 1 - z`` and ``exp(z) - 1``, accurate near zero; a straight line where float32 has no exponential."""
     near = jnp.clip(z, -0.5, 0.5)
     ratio = jnp.full_like(near, 1.0 / 10.0)
     for order in range(9, 2, -1):  # (exp(z) - 1 - z) / (z^2 / 2) by nested multiplication
         ratio = (1.0 + near * ratio) / order
     excess = 0.5 * near**2 * (1.0 + near * ratio)
-    far = jnp.exp(jnp.minimum(z, 80.0)) - 1.0
+    beyond = jnp.maximum(z - _LARGEST_EXPONENT, 0.0)
+    slope = jnp.exp(jnp.minimum(z, _LARGEST_EXPONENT)) - 1.0
+    far = slope - jnp.minimum(z, _LARGEST_EXPONENT) + slope * beyond
     is_near = jnp.abs(z) < 0.5
-    return jnp.where(is_near, excess, far - jnp.minimum(z, 80.0)), jnp.where(is_near, excess + near, far)
+    return jnp.where(is_near, excess, far), jnp.where(is_near, excess + near, slope)
 
 
 @jax.custom_jvp

@@ -13,6 +13,7 @@ import pytest
 
 import icl_bayes
 from icl_bayes.inference.program_store import ProgramStore, code_identity, lower
+from icl_bayes.inference.sampler import Sampler
 
 
 class Pair(NamedTuple):
@@ -100,7 +101,12 @@ def test_settings_of_jax_are_part_of_the_identity() -> None:
     assert code_identity() == before
 
 
-@pytest.mark.parametrize("damage", [lambda text: b"", lambda text: text[:100], lambda text: b"x" * len(text)])
+def flip(text: bytes) -> bytes:
+    middle = len(text) // 2
+    return text[:middle] + bytes([text[middle] ^ 1]) + text[middle + 1 :]
+
+
+@pytest.mark.parametrize("damage", [lambda text: b"", lambda text: text[:100], lambda text: b"x" * len(text), flip])
 def test_a_damaged_file_is_replaced(damage, tmp_path: Path) -> None:
     store, fn = ProgramStore(tmp_path), Counting()
     store.lower(fn, ARGUMENTS, OUT, "it")
@@ -119,6 +125,18 @@ def test_a_store_that_cannot_be_written_costs_only_time(tmp_path: Path) -> None:
     store, fn = ProgramStore(tmp_path / "file" / "programs"), Counting()
     got = store.lower(fn, ARGUMENTS, OUT, "it").compile()(*ARGUMENTS)
     assert_same(got, fn(*ARGUMENTS))
+
+
+def test_programs_that_cannot_be_exported_are_compiled_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(fn):
+        raise ValueError("no guarantees for custom calls")
+
+    monkeypatch.setattr(jax.export, "export", refuse)
+    store, fn = ProgramStore(tmp_path), Counting()
+    assert_same(store.lower(fn, ARGUMENTS, OUT, "it").compile()(*ARGUMENTS), fn(*ARGUMENTS))
+    assert not files(store)
 
 
 @pytest.mark.parametrize("option", ["xla_no_such_option", "xla_cpu_use_fusion_emitters"])
@@ -141,7 +159,9 @@ def compile_plainly() -> Iterator[None]:
     jax.config.update("jax_disable_most_optimizations", before)
 
 
-def test_networks_with_a_store_draw_the_same(tmp_path: Path, compile_plainly: None) -> None:
+def test_networks_with_a_store_draw_the_same(
+    tmp_path: Path, compile_plainly: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((30, 5))
     dataset = icl_bayes.Dataset(x=x, y=x @ [0.8, 0.4, -0.2, 0.6, 0.1] + 0.7 * rng.standard_normal(30))
@@ -154,3 +174,5 @@ def test_networks_with_a_store_draw_the_same(tmp_path: Path, compile_plainly: No
         np.testing.assert_allclose(got.theta, expected.theta, atol=1e-5)
         assert got.info["base_decrement"] == pytest.approx(expected.info["base_decrement"], abs=1e-6)
         assert len(files(net.store)) == 2, "One for the base and one for the flow, once."
+        monkeypatch.setattr(Sampler, "flow", None)  # the second time there is nothing to trace
+        monkeypatch.setattr(Sampler, "find_base", None)
