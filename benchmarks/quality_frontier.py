@@ -18,6 +18,7 @@ from icl_bayes.benchmark.experiments import evaluate
 from icl_bayes.benchmark.settings import EvaluationConfig, EvaluationSettings
 
 METHODS = [
+    "icl",
     *(f"icl@{steps}" for steps in (1, 2, 4, 8, 16)),
     "laplace",
     "vi_fixed_point",

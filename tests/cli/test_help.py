@@ -58,7 +58,7 @@ def test_help_loads_nothing_that_takes_time(arguments):
 
 def test_the_console_script_is_this_one():
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == {"icl-bayes": "icl_bayes.cli:main"}
+    assert project["scripts"] == {"icl-bayes": "icl_bayes.cli:run"}
 
 
 def test_an_error_without_a_message_of_ours_keeps_its_traceback(monkeypatch):
