@@ -26,7 +26,7 @@ from icl_bayes.flow import (
     solve,
     stratified_times,
 )
-from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
+from icl_bayes.nets import InContextFlow, ModelShape, make_velocity, residual_score
 from icl_bayes.tasks import Task
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.targets import Targets, likelihood_base
@@ -88,16 +88,6 @@ class Network:
         """Whether inference evaluates the likelihood (base or score inputs)."""
         return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs == "theta_and_score"
 
-    def base(self, dataset: Dataset, memory: Memory) -> tuple[Affine, GaussianInfo]:
-        """The base of one data set to draw for, and its health."""
-        kind = self.config.model.base
-        if kind in LIKELIHOOD_BASES:
-            return likelihood_base(kind, self.task, dataset)
-        nothing_to_find = GaussianInfo(jnp.zeros(()), jnp.all(jnp.isfinite(memory.scale)), jnp.asarray(-jnp.inf))
-        if kind == "gaussian":
-            return factor_affine(memory.shift[-1], memory.scale[-1]), nothing_to_find
-        return identity_affine(self.task.dim), nothing_to_find
-
     def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
         if self.config.model.inputs != "theta_and_score":
             return None
@@ -109,7 +99,14 @@ class Network:
 
     def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
         """The base of one prepared data set to draw for, and its health: the part of :meth:`draw` before the flow."""
-        return self.base(dataset, self.model(params).encode(*self.task.features(dataset)))
+        kind, dim = self.config.model.base, self.task.dim
+        if kind in LIKELIHOOD_BASES:
+            return likelihood_base(kind, self.task, dataset)
+        affine, is_finite = identity_affine(dim), jnp.asarray(True)
+        if kind == "gaussian":
+            memory = self.model(params).encode(*self.task.features(dataset))
+            affine, is_finite = factor_affine(memory.shift[-1], memory.scale[-1]), jnp.all(jnp.isfinite(memory.scale))
+        return affine, GaussianInfo(jnp.zeros(()), is_finite, jnp.asarray(-jnp.inf))
 
     def draw_from(
         self, params: Params, dataset: Dataset, affine: Affine, info: GaussianInfo, noise: Array, solver: Solver
