@@ -1,6 +1,6 @@
 """From a network to compiled programs that draw: one that finds the base, one that flows from it.
 
-They are two so that they compile side by side, on a machine with two cores in two thirds of the time.
+They are two so that they compile side by side, on a machine with two cores in three quarters of the time.
 """
 
 from __future__ import annotations
