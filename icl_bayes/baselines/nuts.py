@@ -292,7 +292,7 @@ class NutsSampler:
     ) -> SampleResult:
         health = chain_health(chains.thetas, chains.diverging)
         failures, warnings = judge_chains(health, self.limits)
-        peak = float(self.programs.run("peak", self._peak, dataset).outputs)
+        peak = float(self.programs.run("peak", self._peak, dataset, quick=True).outputs)
         health["steps_per_draw"] = float(np.mean(chains.num_steps)) * self.thinning
         # A Gaussian posterior lies dim / 2 below its peak on average. R-hat cannot see a single
         # chain, or all of them, caught by a spurious mode; this can.

@@ -116,10 +116,12 @@ class ReferenceSampler:
     Attributes:
         task: the model.
         effort: of the first attempt. Up to two more follow, with more effort, where that can help.
+        quick: compile in a hurry, which pays for up to a dozen data sets.
     """
 
     task: Task
     effort: Effort = _FIRST_EFFORT
+    quick: bool = False
     name: str = "reference"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
@@ -155,7 +157,8 @@ class ReferenceSampler:
         self, effort: Effort, rng_key: Array, dataset: Dataset, num_draws: int, starts: np.ndarray
     ) -> SampleResult:
         per_chain = -(-num_draws // _NUM_CHAINS) * effort.thinning
-        call = self.programs.run((per_chain, effort), self._chains_fn(per_chain, effort), rng_key, dataset, starts)
+        chains_fn = self._chains_fn(per_chain, effort)
+        call = self.programs.run((per_chain, effort), chains_fn, rng_key, dataset, starts, quick=self.quick)
         chains, sites, spread = call.outputs
         compared = self._by_chain(self.task.compared_matrix(sites))
         health = chain_health(np.concatenate([chains.thetas, compared], axis=-1), chains.diverging)
@@ -215,15 +218,21 @@ class ReferenceSampler:
 
 
 @lru_cache(maxsize=8)
-def _sampler(task: Task) -> ReferenceSampler:
-    return ReferenceSampler(task)
+def _sampler(task: Task, quick: bool) -> ReferenceSampler:
+    return ReferenceSampler(task, quick=quick)
 
 
 def reference_draws(
-    task: Task, dataset: Dataset, rng_key: Array, num_draws: int = 2000, extra_starts: AnyArray | None = None
+    task: Task,
+    dataset: Dataset,
+    rng_key: Array,
+    num_draws: int = 2000,
+    extra_starts: AnyArray | None = None,
+    *,
+    quick: bool = False,
 ) -> SampleResult:
     """Reference draws for one data set, see :class:`ReferenceSampler`; programs are kept per task.
 
     A result whose status is ``failed`` is to be listed with its message, not scored.
     """
-    return _sampler(task).sample(rng_key, dataset, num_draws, extra_starts)
+    return _sampler(task, quick).sample(rng_key, dataset, num_draws, extra_starts)

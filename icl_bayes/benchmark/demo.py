@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
+from icl_bayes.benchmark.references import TaskReference
 from icl_bayes.benchmark.settings import DataConfig, DemoSettings, EvaluationConfig, as_list, scenarios_of
 from icl_bayes.benchmark.suites import load_tables, real_suite, response_kind, task_under_test
 
@@ -34,12 +38,23 @@ def run_demo(settings: DemoSettings, console: Console) -> Outcome:
         "binary": settings.tables_binary,
         "positive": settings.tables_positive,
     }
-    for scenario in scenarios_of("glm", settings.scenario):
-        task = task_under_test("glm", scenario, 5)
+    tasks = [task_under_test("glm", scenario, 5) for scenario in scenarios_of("glm", settings.scenario)]
+    for task in tasks:  # so that a missing network is known before anything is computed
         registry.of(task)
-        tables, _ = load_tables(DataConfig(source="bundled", tables=names[response_kind(task)]))
+    taken: Counter[str] = Counter()
+    for task in tasks:
+        kind = response_kind(task)
+        # Scenarios with the same kind of response begin with different tables.
+        turn = np.roll(names[kind], -settings.num_datasets * taken[kind]).tolist()
+        taken[kind] += 1
+        tables, _ = load_tables(DataConfig(source="bundled", tables=turn))
         suite = real_suite(
-            task, tables, num_datasets=0, num_rows=task.paper_num_rows, seed=settings.seed, in_order=True
+            task,
+            tables,
+            num_datasets=settings.num_datasets,
+            num_rows=task.paper_num_rows,
+            seed=settings.seed,
+            in_order=True,
         )
         plan.add(f"{task.name} real", suite)
     scoring = EvaluationConfig(metrics=settings.metrics, workers=settings.workers, keep_draws=True)
@@ -52,4 +67,5 @@ def run_demo(settings: DemoSettings, console: Console) -> Outcome:
         title="GLM posteriors in context, on real data",
         introduction=_INTRODUCTION,
         about={"seed": settings.seed},
+        reference=TaskReference(quick=True),
     )

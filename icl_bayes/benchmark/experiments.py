@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from icl_bayes.benchmark.cases import Case, Method, method_label, slug
+from icl_bayes.benchmark.cases import Case, Method, ReferenceProvider, method_label, slug
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.plot_style import to_png
 from icl_bayes.benchmark.posterior_plots import marginal_plot, pair_plot
@@ -144,6 +144,7 @@ def run_plan(
     title: str,
     introduction: str,
     about: Mapping[str, Any],
+    reference: ReferenceProvider = REFERENCE,
 ) -> Outcome:
     """Run a plan and write everything that follows from its records.
 
@@ -156,7 +157,7 @@ def run_plan(
     summary = run_benchmark(
         plan.cases,
         methods,
-        REFERENCE,
+        reference,
         out,
         num_draws=scoring.num_draws,
         metrics=scoring.metrics,

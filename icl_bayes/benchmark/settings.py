@@ -291,6 +291,8 @@ class DemoSettings:
     Attributes:
         scenario: GLM scenarios shown.
         tables_real, tables_binary, tables_positive: bundled tables for the three kinds of response.
+        num_datasets: tables for each scenario, 0 for all; the next scenario with the same kind of response begins
+            after them.
         methods: names of methods.
         metrics: which scores.
         workers: scoring processes.
@@ -302,6 +304,7 @@ class DemoSettings:
     tables_real: list[str] = field(default_factory=lambda: ["diabetes", "concrete"])
     tables_binary: list[str] = field(default_factory=lambda: ["breast_cancer", "mammographic"])
     tables_positive: list[str] = field(default_factory=lambda: ["real_estate", "abalone"])
+    num_datasets: int = 1
     methods: Any = field(default_factory=lambda: ["icl", "nuts", "laplace", "vi_full"])
     metrics: list[str] = field(default_factory=lambda: ["c2st", "mmd", "w2"])
     workers: int = 2

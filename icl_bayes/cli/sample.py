@@ -40,9 +40,10 @@ def sample(settings: SampleSettings) -> Posterior:
 
     import jax
 
+    from icl_bayes.baselines.programs import QUICK_TO_COMPILE
     from icl_bayes.cli.environment import cache_root
     from icl_bayes.inference import load
-    from icl_bayes.inference.program_store import QUICK_TO_COMPILE, ProgramStore
+    from icl_bayes.inference.program_store import ProgramStore
     from icl_bayes.types import Dataset
 
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.

@@ -252,8 +252,9 @@ class NetworkSampler:
         size = min(num_draws, CHUNK)
         started, compilations = time.perf_counter(), net.compilations
         net._program(("one", length, size, solver), rng_key, prepared.pad_rows(length), size, solver)
-        if net.compilations > compilations:  # then the check's own program is not compiled yet either
+        if net.compilations > compilations:  # then the check's own program is not compiled yet, and neither is warm
             check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
+            net._draw(rng_key, prepared, size, solver)
         compiled = time.perf_counter()
         notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
         drawn = net._draw(rng_key, prepared, num_draws, solver)

@@ -6,7 +6,6 @@ lowered. A program kept here is found by what its trace depends on, before that.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import tempfile
@@ -22,9 +21,9 @@ import jax.export
 import jax.extend
 import jax.numpy as jnp
 
+from icl_bayes.baselines.programs import compile_lowered
+
 PACKAGE = Path(__file__).parents[1]
-QUICK_TO_COMPILE = {"xla_cpu_use_fusion_emitters": False}
-"""Half the time of compilation on a CPU, for draws that cost a little more and are equal to rounding."""
 _TRACED_BY = ("jax", "jaxlib", "flax", "numpyro", "blackjax", "numpy")
 _SETTINGS = ("jax_enable_x64", "jax_default_matmul_precision", "jax_threefry_partitionable", "jax_default_prng_impl")
 
@@ -114,7 +113,7 @@ class ProgramStore:
         lowered = jax.jit(flat if exported is None else exported.call).lower(*raw)
 
         def compile_it() -> Callable[..., Any]:
-            compiled = self._compile(lowered)
+            compiled = compile_lowered(lowered, self.options)
 
             def run(*arguments: Any) -> Any:
                 given = [_raw(leaf) for leaf in jax.tree.leaves(arguments)]
@@ -123,12 +122,6 @@ class ProgramStore:
             return run
 
         return Lowered(compile_it, jax.tree.unflatten(out_structure, lowered.out_info))
-
-    def _compile(self, lowered: jax.stages.Lowered) -> Callable[..., Any]:
-        if self.options:
-            with contextlib.suppress(jax.errors.JaxRuntimeError):
-                return lowered.compile(compiler_options=dict(self.options))
-        return lowered.compile()
 
 
 def _is_key(leaf: Any) -> bool:

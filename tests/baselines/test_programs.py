@@ -61,3 +61,30 @@ def test_any_holder_is_asked_while_it_lives() -> None:
     del holder
     release_programs()
     assert Holder.asked == 1
+
+
+def test_a_program_compiled_in_a_hurry_is_another_one_with_the_same_results() -> None:
+    cache = ProgramCache()
+    x = np.linspace(-2.0, 2.0, 64, dtype=np.float32)
+    plain, hasty = (cache.run("p", lambda x: jnp.cumsum(jnp.tanh(x) ** 2), x, quick=quick) for quick in (False, True))
+    assert len(cache) == 2
+    np.testing.assert_allclose(plain.outputs, hasty.outputs, rtol=1e-5)
+    assert np.all(np.diff(plain.outputs) >= 0.0)
+
+
+def test_the_first_call_of_a_quick_program_is_not_the_one_timed() -> None:
+    calls = []
+
+    def counted(x: jax.Array) -> jax.Array:
+        jax.debug.callback(lambda: calls.append(1))
+        return 2.0 * x
+
+    cache = ProgramCache()
+    first = cache.run("p", counted, np.ones(3, np.float32))
+    jax.effects_barrier()
+    assert len(calls) == 2
+    assert first.seconds_compile > 0.0
+    again = cache.run("p", counted, np.ones(3, np.float32))
+    jax.effects_barrier()
+    assert len(calls) == 3
+    assert again.seconds_compile == 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 from helpers import assert_mean_within_mcse
 
 from icl_bayes.baselines import ReferenceSampler, reference_draws
@@ -19,8 +20,9 @@ def test_exact_draws_are_used_where_they_exist(glm1: Task, glm1_dataset: Dataset
     assert result.sites["beta"].shape == (500, 3)
 
 
-def test_chains_pass_all_checks_and_agree_with_the_truth(linear) -> None:
-    result = reference_draws(linear.task, linear.dataset, jax.random.key(0), 1500)
+@pytest.mark.parametrize("quick", [False, True])
+def test_chains_pass_all_checks_and_agree_with_the_truth(quick: bool, linear) -> None:
+    result = reference_draws(linear.task, linear.dataset, jax.random.key(0), 1500, quick=quick)
     assert result.status == "ok", result.message
     assert result.health["efficiency"] >= 0.9
     assert result.health["r_hat"] <= 1.01
@@ -30,7 +32,7 @@ def test_chains_pass_all_checks_and_agree_with_the_truth(linear) -> None:
     assert_mean_within_mcse(beta, linear.mean, min_ess=1000.0)  # thinned: worth nearly as many as there are
     centred = beta - linear.mean
     assert_mean_within_mcse(centred[:, :, None] * centred[:, None, :], linear.covariance, min_ess=1000.0)
-    again = reference_draws(linear.task, linear.dataset, jax.random.key(1), 1500)
+    again = reference_draws(linear.task, linear.dataset, jax.random.key(1), 1500, quick=quick)
     assert again.seconds_compile == 0.0
 
 

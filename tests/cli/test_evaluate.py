@@ -147,3 +147,10 @@ def test_demo(networks, tmp_path, capsys):
     report = (out / "report.html").read_text()
     assert "GLM posteriors in context, on real data" in report
     assert report.count("data:image/png;base64,") == 2  # marginals and pairs
+
+
+def test_scenarios_of_the_demo_take_turns_with_the_tables(tmp_path):
+    few = ["scenario=[1,2]", "tables_real=[diabetes,concrete]", "methods=[laplace]", "metrics=[mmd]", "workers=0"]
+    assert main(["demo", f"out={tmp_path}", *few]) == 0
+    rows = read_records(tmp_path / "records.csv")
+    assert {(row.scenario, row.dataset) for row in rows} == {("1", "diabetes"), ("2", "concrete")}
