@@ -18,8 +18,10 @@ from typing import Any, NamedTuple
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, current, summarize
-from icl_bayes.benchmark.records import Record, read_records
+from icl_bayes.benchmark.cases import method_label
+from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, read_records
 
+FRONTIER = RESULTS / "frontier-glm-5" / "records.csv"
 README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
 SHOWN = {
@@ -187,6 +189,23 @@ def simulation_cost() -> str:
     )
 
 
+def frontier() -> str:
+    """C2ST and milliseconds of every method and effort, by the number of rows; the floor first."""
+    rows = [row for row in summarize(current(read_records(FRONTIER))) if row.metric == "c2st"]
+    sizes = sorted({row.n for row in rows})
+    by_method: dict[str, dict[int, Summary]] = {}
+    for row in rows:
+        by_method.setdefault(method_label(row.method, row.variant, row.solver), {})[row.n] = row
+    order = sorted(by_method, key=lambda name: re.sub(r"\d+", lambda number: number[0].zfill(4), name))
+    order.sort(key=lambda name: not name.startswith(REFERENCE_METHOD))
+    lines = []
+    for name in order:
+        found = by_method[name]
+        cells = (f"{found[n].mean:.3f} ± {found[n].error:.3f}, {1e3 * found[n].seconds_run:.1f}" for n in sizes)
+        lines.append([name, *cells])
+    return markdown(["C2ST, milliseconds", *(f"n = {n}" for n in sizes)], lines)
+
+
 def filled(text: str, tables: dict[str, str]) -> str:
     """The text with every named block replaced.
 
@@ -214,6 +233,7 @@ def main() -> int:
         "real": quality(records, summaries, "real"),
         "MMD": rivals(records, "mmd"),
         "W2": rivals(records, "w2"),
+        "frontier": frontier(),
         "speed": speed(),
         "cold start": cold_start(),
         "simulation": simulation_cost(),

@@ -30,21 +30,25 @@ def _effort(solver: str) -> float:
     return float(found[-1]) if found else math.nan
 
 
-def _curves(rows: Sequence[Summary]) -> dict[tuple[str, str, str], list[Summary]]:
+def _unit(solver: str) -> str:
+    """What the number in a solver's name counts, with the kind of solver: ``midpoint steps``."""
+    return re.sub(r"[\s=]*\d+(?:\.\d+)?\s*$", "", solver)
+
+
+def _curves(rows: Sequence[Summary]) -> dict[tuple[str, str, str, str], list[Summary]]:
     """Points that differ only in the effort spent, in order of effort, the best curve first."""
-    curves: dict[tuple[str, str, str], list[Summary]] = {}
+    curves: dict[tuple[str, str, str, str], list[Summary]] = {}
     for row in rows:
-        curves.setdefault((row.method, row.variant, row.checkpoint), []).append(row)
+        curves.setdefault((row.method, row.variant, row.checkpoint, _unit(row.solver)), []).append(row)
     for points in curves.values():
         points.sort(key=lambda row: (_effort(row.solver), row.seconds_run))
     return dict(sorted(curves.items(), key=lambda item: min(row.mean for row in item[1])))
 
 
 def _curve_label(method: str, variant: str, points: Sequence[Summary], known: set[str]) -> str:
-    label = method_label(method, variant)
+    label = method_label(method, variant, points[0].solver if len(points) == 1 else "")
     if len(points) > 1:
-        unit = re.sub(r"[\s=]*\d+(?:\.\d+)?\s*$", "", points[0].solver)
-        label += f" ({unit or 'effort'} as marked)"
+        label += f" ({_unit(points[0].solver) or 'effort'} as marked)"
     if label in known and points[0].checkpoint:
         label += f" [{points[0].checkpoint}]"
     known.add(label)
@@ -131,12 +135,13 @@ def quality_against_time(
         raise ValueError(
             f"Quality against time is drawn for one problem; received {len(problems)}: {sorted(problems)}."
         )
-    styles = styles_for((row.method, row.variant) for row in rows)
+    curves = _curves(rows)
+    styles = styles_for((method, f"{variant}|{unit}") for method, variant, _, unit in curves)
     figure = new_figure(9.0, 4.8)
     axes = figure.add_subplot()
     handles, labels, known = [], [], set()
-    for index, ((method, variant, _), points) in enumerate(_curves(rows).items()):
-        style = styles[method, variant]
+    for index, ((method, variant, _, unit), points) in enumerate(curves.items()):
+        style = styles[method, f"{variant}|{unit}"]
         seconds = [row.seconds_run for row in points]
         means = [row.mean for row in points]
         errors = [0.0 if math.isnan(row.error) else row.error for row in points]
@@ -198,10 +203,24 @@ def _published_point(rows: Sequence[Summary], metric: str) -> tuple[float, float
     return None if score is None or seconds is None else (seconds, score)
 
 
+def _few_efforts(rows: Sequence[Summary]) -> list[Summary]:
+    """The rows, of every method at most three efforts."""
+    efforts: dict[tuple[str, str, str], dict[str, float]] = {}
+    for row in rows:
+        efforts.setdefault((row.method, row.variant, _unit(row.solver)), {})[row.solver] = _effort(row.solver)
+    shown = set()
+    for key, solvers in efforts.items():
+        ordered = sorted(solvers, key=lambda solver: solvers[solver])
+        shown |= {(*key[:2], ordered[index]) for index in (0, len(ordered) // 2, -1)}
+    return [row for row in rows if (row.method, row.variant, row.solver) in shown]
+
+
 def quality_against_n(
     summaries: Iterable[Summary], *, metric: str = "c2st", title: str = "", with_seconds: bool = True
 ) -> Figure:
     """Score against the number of rows n, and beside it seconds against n.
+
+    Of methods scored at many efforts, the least, a middle and the largest are shown.
 
     Args:
         summaries: of one family, scenario and split, at several n.
@@ -216,11 +235,11 @@ def quality_against_n(
     if not rows:
         raise ValueError(f"No {metric} scores to plot.")
     curves: dict[tuple[str, str, str], list[Summary]] = {}
-    for row in sorted(rows, key=lambda row: row.n):
+    for row in sorted(_few_efforts(rows), key=lambda row: row.n):
         curves.setdefault((row.method, row.variant, row.solver), []).append(row)
     curves = dict(sorted(curves.items(), key=lambda item: item[1][-1].mean))
     styles = styles_for((f"{method}", f"{variant}|{solver}") for method, variant, solver in curves)
-    figure = new_figure(10.5 if with_seconds else 7.5, 4.4)
+    figure = new_figure(13.5 if with_seconds else 9.0, 4.8)
     panels = figure.subplots(1, 2 if with_seconds else 1, squeeze=False, gridspec_kw={"wspace": 0.08})[0]
     handles, labels = [], []
     for (method, variant, solver), points in curves.items():
@@ -252,7 +271,7 @@ def quality_against_n(
         axes.set_xscale("log")
         axes.set_xticks(ticks, labels=[str(n) for n in ticks])
         axes.minorticks_off()
-    legend_outside(figure, handles, labels, "bottom")
+    legend_outside(figure, handles, labels, "right")
     return figure
 
 
