@@ -29,10 +29,11 @@ class Dataset:
             Padded rows carry arbitrary finite values and never influence a result.
         column_mask: ``(p,)`` boolean for families with padded columns, else ``None``.
         constants: known quantities that are no rows, such as prior hyper-parameters.
-        **rows: arrays whose leading axis is the row axis, ``(n,)`` or ``(n, p)``.
+        **rows: arrays whose leading axis is the row axis, ``(n,)`` or ``(n, p)``; none for a data set that
+            is yet to be simulated, whose ``row_mask`` says how many there will be.
 
     Raises:
-        ValueError: if no rows are given or leading axes disagree.
+        ValueError: if neither rows nor a mask are given, or leading axes disagree.
     """
 
     rows: dict[str, AnyArray]
@@ -48,18 +49,19 @@ class Dataset:
         constants: Mapping[str, Any] | None = None,
         **rows: Any,
     ) -> None:
-        if not rows:
+        if not rows and row_mask is None:
             raise ValueError("Dataset needs at least one row array, e.g. Dataset(x=X, y=y); received none.")
         arrays = {name: value if hasattr(value, "shape") else np.asarray(value) for name, value in rows.items()}
         lengths = {name: value.shape[0] if value.ndim else None for name, value in arrays.items()}
-        if len(set(lengths.values())) != 1 or None in lengths.values():
+        if len(set(lengths.values())) > 1 or None in lengths.values():
             raise ValueError(
                 f"All row arrays of a Dataset share their leading axis; received shapes "
                 f"{ {name: tuple(value.shape) for name, value in arrays.items()} }."
             )
         self.rows = arrays
-        num_rows = next(iter(arrays.values())).shape[0]
-        self.row_mask = np.ones(num_rows, bool) if row_mask is None else row_mask
+        given = next((value.shape[0] for value in arrays.values()), 0)
+        self.row_mask = np.ones(given, bool) if row_mask is None else row_mask
+        num_rows = given if arrays else self.row_mask.shape[0]
         if tuple(self.row_mask.shape) != (num_rows,):
             raise ValueError(f"row_mask must have shape ({num_rows},); received {tuple(self.row_mask.shape)}.")
         self.column_mask = column_mask
@@ -78,7 +80,7 @@ class Dataset:
     @property
     def padded_rows(self) -> int:
         """Length of the row axis, padding included (static under jit)."""
-        return next(iter(self.rows.values())).shape[0]
+        return self.row_mask.shape[0]
 
     @property
     def num_rows(self) -> Array:

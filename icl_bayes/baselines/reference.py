@@ -1,6 +1,7 @@
 """Reference draws: what every method is scored against, with the checks they had to pass.
 
-Where the posterior can be sampled exactly, it is. Elsewhere four long NUTS chains run in the
+Where the posterior can be sampled exactly, it is; where it has few dimensions and, by nature, several modes
+(factor analysis), by importance resampling. Elsewhere four long NUTS chains run in the
 whitened coordinates of the best of many modes, start in modes as far apart as there are any
 with a say, and are thinned until draws are near-independent. Checks that can fail: R-hat,
 divergences, efficiency after thinning, and the agreement of two independent halves.
@@ -9,7 +10,7 @@ divergences, efficiency after thinning, and the agreement of two independent hal
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, NamedTuple
 
 import jax
@@ -26,6 +27,7 @@ from icl_bayes.baselines.diagnostics import (
 )
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
 from icl_bayes.baselines.gaussians import ascend
+from icl_bayes.baselines.importance import ImportanceSampler
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow import Affine, variational_gaussian
@@ -33,6 +35,7 @@ from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
 
 _LIMITS = ChainLimits(r_hat=1.01, ess=1000.0, divergences=1e-3)
+_BY_IMPORTANCE = "fa/"
 _NUM_CHAINS = 4
 _NUM_WARMUP = 1000
 _MAX_ATTEMPTS = 3
@@ -125,6 +128,11 @@ class ReferenceSampler:
     name: str = "reference"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
+    @cached_property
+    def importance(self) -> ImportanceSampler:
+        """Its compiled program is kept."""
+        return ImportanceSampler(self.task)
+
     def sample(
         self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: AnyArray | None = None
     ) -> SampleResult:
@@ -134,13 +142,15 @@ class ReferenceSampler:
             extra_starts: ``(k, dim)``, further points where the search for modes begins, such as
                 the generating ``theta`` of simulated data. They compete with all others.
 
-        ``health`` of an exact reference is the exact sampler's. Otherwise it holds ``r_hat``,
-        ``ess`` (before thinning), ``divergences``, ``efficiency`` (effective draws per draw
+        ``health`` of an exact reference is the exact sampler's, and likewise by importance. Otherwise it holds
+        ``r_hat``, ``ess`` (before thinning), ``divergences``, ``efficiency`` (effective draws per draw
         kept), ``disagreement`` (largest z-score between halves) and ``mode_spread``.
         """
         check_num_draws(num_draws)
         if supports_exact(self.task):
             return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
+        if self.task.name.startswith(_BY_IMPORTANCE):
+            return self.importance.sample(rng_key, dataset, num_draws)
         dataset = self.task.prepare(dataset)
         starts = np.zeros((0, self.task.dim)) if extra_starts is None else np.asarray(extra_starts)
         effort, seconds_compile, seconds_run = self.effort, 0.0, 0.0

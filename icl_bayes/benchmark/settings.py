@@ -206,7 +206,7 @@ def scenarios_of(family: str, scenario: Any) -> list[str]:
 
     if family not in FAMILIES:
         raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
-    known = [str(one) for one in FAMILIES[family][1]]
+    known = [str(one) for one in FAMILIES[family].scenarios]
     if scenario == "all":
         return known
     wanted = [str(one) for one in as_list(scenario)]

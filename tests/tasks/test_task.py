@@ -160,7 +160,10 @@ def test_gamma_data_sets_beyond_float32_are_not_simulated_for_training(glm) -> N
 def test_unknown_names_list_the_choices(call, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         call()
-    assert task_names() == [f"glm/{scenario}" for scenario in range(1, 8)]
+    assert task_names() == [
+        *(f"glm/{scenario}" for scenario in range(1, 8)),
+        *(f"fa/{scenario}" for scenario in range(1, 7)),
+    ]
 
 
 def test_tasks_are_frozen(glm) -> None:
