@@ -238,6 +238,7 @@ def main() -> int:
         "cold start": cold_start(),
         "simulation": simulation_cost(),
         "training": training("glm?.csv"),
+        "training laplace": training("glm?-laplace.csv"),
         "training without likelihood": training("glm?-gaussian.csv"),
     }
     before = README.read_text(encoding="utf-8")

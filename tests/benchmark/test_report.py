@@ -45,7 +45,7 @@ def legend_texts(figure):
 
 
 def assert_legend_clear_of_axes(figure):
-    to_png(figure)  # lays the figure out
+    figure.canvas.draw()  # lays the figure out, at the resolution that the extents below are in
     for legend in figure.legends:
         box = legend.get_window_extent()
         for axes in figure.axes:
@@ -62,7 +62,7 @@ def test_every_method_is_on_the_plot_against_time():
     figure = quality_against_time(summarize(some_records()), title="GLM 5")
     assert sorted(legend_texts(figure)) == [
         "icl informed (midpoint steps as marked)",
-        "icl joint",
+        "icl joint (midpoint steps=4)",
         "map",
         "nuts jit",
         "parallel_hmc laplace (moves as marked)",
@@ -96,6 +96,9 @@ def test_plot_against_n():
     np.testing.assert_allclose(line.get_xydata(), [[10, 0.018], [50, 0.09], [500, 0.9]])
     assert [tick.get_text() for tick in quality.get_xticklabels()] == ["10", "50", "500"]
     assert len(legend_texts(figure)) == 7
+    many = [make_record(solver=f"midpoint steps={steps}", n=n) for steps in (1, 2, 4, 8, 16) for n in (10, 50)]
+    shown = legend_texts(quality_against_n(summarize(many)))
+    assert shown == [f"icl informed (midpoint steps={steps})" for steps in (1, 4, 16)]
     assert_legend_clear_of_axes(figure)
 
 
