@@ -25,8 +25,8 @@ QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emi
 
 
 def compile_lowered(lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None) -> jax.stages.Compiled:
-    """The program compiled with ``options``, or without them by a compiler that does not know them."""
-    if options:
+    """The program compiled with ``options`` for a CPU, or without them by a compiler that does not know them."""
+    if options and jax.default_backend() == "cpu":
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             return lowered.compile(compiler_options=dict(options))
     return lowered.compile()

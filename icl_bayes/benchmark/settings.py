@@ -191,8 +191,8 @@ class EvaluationSettings:
         return [str(name) for name in as_list(self.methods)]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain nested values, to be kept beside the results."""
-        return asdict(self)
+        """Plain nested values, to be kept beside the results; where those are goes without saying."""
+        return {name: value for name, value in asdict(self).items() if name != "out"}
 
 
 def as_list(value: Any) -> list[Any]:

@@ -49,8 +49,7 @@ def sample(settings: SampleSettings) -> Posterior:
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.
     jax.config.update("jax_disable_most_optimizations", True)
     net = load(settings.net)
-    quick = QUICK_TO_COMPILE if jax.default_backend() == "cpu" else {}
-    net.store = ProgramStore(cache_root() / "programs", quick)
+    net.store = ProgramStore(cache_root() / "programs", QUICK_TO_COMPILE)
     _check_columns(table, net)
     x, y = np.array(table.features), np.array(table.response)
     notes = []
