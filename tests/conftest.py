@@ -18,6 +18,16 @@ settings.register_profile(
 settings.load_profile("icl_bayes")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Compile without most optimizations where programs run for moments, which is most of what tests do.
+
+    The variable has to be set before JAX is imported, holds for the whole process and for those it starts: a process
+    that mixes both kinds of programs rounds in two ways, and no two runs of it would be bitwise alike.
+    """
+    if config.option.markexpr == "not slow and not gpu":
+        os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip tests marked ``gpu`` where JAX has found no accelerator."""
     if item.get_closest_marker("gpu") is not None:

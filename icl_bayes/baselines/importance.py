@@ -40,6 +40,14 @@ _CHUNK = 4096
 _MAX_DISAGREEMENT = 4.5  # of a dozen z-scores
 
 
+_FAMILIES = ("fa/",)
+
+
+def supports_importance(task: Task) -> bool:
+    """Whether this is the reference of a task: its posteriors have few dimensions and, by nature, several modes."""
+    return task.name.startswith(_FAMILIES)
+
+
 class Proposals(NamedTuple):
     """Weighted proposals.
 

@@ -27,7 +27,7 @@ from icl_bayes.baselines.diagnostics import (
 )
 from icl_bayes.baselines.exact import ExactSampler, supports_exact
 from icl_bayes.baselines.gaussians import ascend
-from icl_bayes.baselines.importance import ImportanceSampler
+from icl_bayes.baselines.importance import ImportanceSampler, supports_importance
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow import Affine, variational_gaussian
@@ -35,7 +35,6 @@ from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
 
 _LIMITS = ChainLimits(r_hat=1.01, ess=1000.0, divergences=1e-3)
-_BY_IMPORTANCE = "fa/"
 _NUM_CHAINS = 4
 _NUM_WARMUP = 1000
 _MAX_ATTEMPTS = 3
@@ -149,7 +148,7 @@ class ReferenceSampler:
         check_num_draws(num_draws)
         if supports_exact(self.task):
             return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
-        if self.task.name.startswith(_BY_IMPORTANCE):
+        if supports_importance(self.task):
             return self.importance.sample(rng_key, dataset, num_draws)
         dataset = self.task.prepare(dataset)
         starts = np.zeros((0, self.task.dim)) if extra_starts is None else np.asarray(extra_starts)

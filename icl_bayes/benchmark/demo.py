@@ -10,9 +10,10 @@ import numpy as np
 
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
+from icl_bayes.benchmark.real_suites import load_tables, real_suite, response_kind
 from icl_bayes.benchmark.references import TaskReference
 from icl_bayes.benchmark.settings import DataConfig, DemoSettings, EvaluationConfig, as_list, scenarios_of
-from icl_bayes.benchmark.suites import load_tables, real_suite, response_kind, task_under_test
+from icl_bayes.benchmark.suites import task_under_test
 
 if TYPE_CHECKING:
     from rich.console import Console

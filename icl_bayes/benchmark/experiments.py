@@ -17,6 +17,7 @@ from icl_bayes.benchmark.cases import Case, Method, ReferenceProvider, method_la
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.plot_style import to_png
 from icl_bayes.benchmark.posterior_plots import marginal_plot, pair_plot
+from icl_bayes.benchmark.real_suites import load_tables, make_suite
 from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, merge_records, read_records
 from icl_bayes.benchmark.references import TaskReference
 from icl_bayes.benchmark.render import print_tables, to_markdown
@@ -24,7 +25,7 @@ from icl_bayes.benchmark.report import ReportFigure, score_figures, write_report
 from icl_bayes.benchmark.runner import RECORDS_NAME, RunSummary, run_benchmark
 from icl_bayes.benchmark.settings import EvaluationConfig, EvaluationSettings
 from icl_bayes.benchmark.stored_draws import draws_path, load_result, reference_path
-from icl_bayes.benchmark.suites import Suite, load_tables, make_suite, seed_kind, task_under_test
+from icl_bayes.benchmark.suites import Suite, seed_kind, task_under_test
 from icl_bayes.benchmark.tables import score_tables, unscored_table
 from icl_bayes.tasks import Task
 
@@ -77,22 +78,27 @@ def plan_cases(settings: EvaluationSettings) -> Plan:
     data = settings.data
     tables, missing = load_tables(data) if data.source != "synthetic" else ((), {})
     plan.warnings += [f"table {name!r} could not be had: {reason}" for name, reason in missing.items()]
-    for scenario in settings.scenarios:
-        task = task_under_test(settings.family, scenario, settings.num_columns, data.covariates)
+    tasks = [
+        task_under_test(settings.family, scenario, settings.num_columns, data.covariates)
+        for scenario in settings.scenarios
+    ]
+    for task in tasks:
         suite = make_suite(
             task,
             data,
             tables,
             num_datasets=settings.num_datasets,
-            num_rows=settings.num_rows,
+            num_rows=settings.num_rows or task.paper_num_rows,
             seed=settings.seed,
         )
         plan.add(f"{task.name} {data.split}", suite)
     if not plan.cases:
         reasons = "; ".join(plan.warnings) or "no table is large enough or has a response of the right kind"
+        task = tasks[-1]
+        rows = settings.num_rows or task.paper_num_rows
         raise ValueError(
-            f"No data set serves scenario(s) {', '.join(settings.scenarios)} with {settings.num_rows} rows and "
-            f"{settings.num_columns} columns: {reasons}."
+            f"No data set serves scenario(s) {', '.join(settings.scenarios)} with {rows} rows and "
+            f"{task.num_columns} columns: {reasons}."
         )
     return plan
 
@@ -123,15 +129,17 @@ def evaluate(settings: EvaluationSettings, console: Console) -> Outcome:
 
 def _introduction(settings: EvaluationSettings) -> str:
     what = {
-        "synthetic": f"data sets simulated from the scenario ({settings.data.covariates} covariates)",
+        "synthetic": "data sets simulated from the scenario"
+        + (f" ({settings.data.covariates} covariates)" if settings.family == "glm" else ""),
         "bundled": "bundled real tables",
         "openml336": "tables of OpenML suite 336",
         "csv": f"the table {Path(settings.data.path).name}",
     }[settings.data.source]
-    return (
-        f"Scored on {what}, n = {settings.num_rows}, p = {settings.num_columns}, seed {settings.seed} "
-        f"(a {seed_kind(settings.seed)} seed)."
-    )
+    sizes = [
+        f"{letter} = {value or 'the paper' + chr(39) + 's'}"
+        for letter, value in (("n", settings.num_rows), ("p", settings.num_columns))
+    ]
+    return f"Scored on {what}, {', '.join(sizes)}, seed {settings.seed} (a {seed_kind(settings.seed)} seed)."
 
 
 def run_plan(

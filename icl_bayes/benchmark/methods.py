@@ -1,6 +1,6 @@
 """Names of methods, as given on a command line, to samplers with the labels they are recorded under.
 
-``icl`` is the shipped network (variant ``informed``), ``icl/laplace`` another shipped variant,
+``icl`` is the shipped network (``informed`` in GLMs), ``icl/laplace`` another shipped variant,
 ``icl@2`` the same with two midpoint steps, ``icl+polish@5`` with five HMC moves from every draw.
 All other names are those of the baselines.
 """
@@ -209,9 +209,9 @@ class MethodRegistry:
             )
         solver = Solver("midpoint", wanted.steps) if wanted.steps else posterior.solver
         sampler: Any = NetworkSampler(posterior, solver)
-        # A directory of its own is named by what it holds, a tree by its folders.
-        is_tree = directory.is_relative_to(self._root) and directory != self._root
-        variant = wanted.variant if is_tree else variant_of(posterior.checkpoint.config)
+        # A folder VARIANT of a tree says what it holds; all others are named by their network.
+        is_named = directory.is_relative_to(self._root) and directory.name == wanted.variant
+        variant = wanted.variant if is_named else variant_of(posterior.checkpoint.config)
         if wanted.variant not in (DEFAULT_VARIANT, variant):
             raise CheckpointError(
                 f"{directory} holds a network of variant {variant!r}; {wanted.variant!r} was asked for."

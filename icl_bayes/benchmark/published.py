@@ -23,7 +23,12 @@ NOTES = (
     "Published means cover 50 synthetic (min-max scaled covariates) and 17 real data sets per scenario.",
 )
 
-PAPER_SIZES = {"glm": (50, 5)}
+PAPER_SIZES = {
+    **{("glm", scenario): (50, 5) for scenario in "1234567"},
+    **{("fa", scenario): (50, 3) for scenario in "12"},
+    **{("fa", scenario): (25, 5) for scenario in "356"},
+    ("fa", "4"): (25, 15),
+}
 """Rows and columns of the data sets behind the published scores; those of other sizes have none beside them."""
 
 # Where a number is printed in several tables, these come first: the full results per scenario,
@@ -136,9 +141,8 @@ def beside(
     Args:
         size: rows and columns of our data sets, zero where several sizes are averaged over or of no account.
     """
-    if family in PAPER_SIZES and any(
-        0 < ours != theirs for ours, theirs in zip(size, PAPER_SIZES[family], strict=True)
-    ):
+    sizes = PAPER_SIZES.get((family, scenario))
+    if sizes is not None and any(0 < ours != theirs for ours, theirs in zip(size, sizes, strict=True)):
         return None
     model, name = published_model(method, variant), published_metric(metric)
     if model is None or name is None or family not in choices("family") or scenario not in choices("scenario"):

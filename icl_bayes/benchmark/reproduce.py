@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from icl_bayes.benchmark import published
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
+from icl_bayes.benchmark.real_suites import load_tables, real_suite
 from icl_bayes.benchmark.settings import DataConfig, ReproduceSettings, as_list, scenarios_of
-from icl_bayes.benchmark.suites import load_tables, real_suite, seed_kind, synthetic_suite, task_under_test
+from icl_bayes.benchmark.suites import PAPER_COLUMNS, seed_kind, synthetic_suite, task_under_test
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,14 +36,16 @@ class PaperTable:
     splits: tuple[str, ...]
 
 
-_GLM = tuple("1234567")
+_GLM, _FA = tuple("1234567"), tuple("123456")
 PAPER_TABLES = {
     table.number: table
     for table in (
         PaperTable(1, "GLM, averages over scenarios", "glm", _GLM, ("synthetic", "real")),
         PaperTable(2, "GLM 5 on real data", "glm", ("5",), ("real",)),
+        PaperTable(3, "factor analysis, averages over scenarios", "fa", _FA, ("synthetic", "real")),
         PaperTable(8, "seconds for 1,000 draws, GLM", "glm", _GLM, ("synthetic", "real")),
         PaperTable(12, "GLM, every scenario", "glm", _GLM, ("synthetic", "real")),
+        PaperTable(13, "factor analysis, every scenario", "fa", _FA, ("synthetic", "real")),
     )
 }
 
@@ -78,7 +81,7 @@ def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
         tables, missing = load_tables(DataConfig(source=settings.real, cache_dir=settings.cache_dir))
     plan.warnings += [f"table {name!r} could not be had: {reason}" for name, reason in missing.items()]
     for scenario in scenarios:
-        task = task_under_test(table.family, scenario, 5)
+        task = task_under_test(table.family, scenario, PAPER_COLUMNS)
         registry.of(task)
         num_rows, seed = task.paper_num_rows, settings.seed
         if "synthetic" in table.splits:
@@ -94,18 +97,21 @@ def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
         settings.evaluation,
         console,
         title=f"Table {table.number} of the paper: {table.what}",
-        introduction=_introduction(settings),
+        introduction=_introduction(settings, table),
         about={"table": table.number, "preset": settings.preset_name, "seed": settings.seed},
     )
 
 
-def _introduction(settings: ReproduceSettings) -> str:
+def _introduction(settings: ReproduceSettings, table: PaperTable) -> str:
     real = "every bundled table that serves" if settings.num_tables == 0 else f"{settings.num_tables} real table(s)"
     if settings.real == "openml336":
         real = real.replace("bundled table", "table of OpenML suite 336")
+    covariates, theirs = (
+        (" with tabular covariates", "min-max scaled covariates, ") if table.family == "glm" else ("", "")
+    )
     return (
-        f"Per scenario {settings.num_datasets} simulated data set(s) with tabular covariates and {real}, n = 50, "
-        f"p = 5, seed {settings.seed} (a {seed_kind(settings.seed)} seed), all under the corrected protocol. "
-        f"The paper's numbers stand under '{published.HEADING}': min-max scaled covariates, other real tables, "
+        f"Per scenario {settings.num_datasets} simulated data set(s){covariates} and {real}, of the paper's sizes, "
+        f"seed {settings.seed} (a {seed_kind(settings.seed)} seed), all under the corrected protocol. "
+        f"The paper's numbers stand under '{published.HEADING}': {theirs}other real tables, "
         "and references that are wrong in part."
     )

@@ -142,7 +142,7 @@ class EvaluationSettings:
         scenario: one, a list, or ``all``.
         methods: names, see :func:`icl_bayes.benchmark.methods.method_names`.
         num_datasets: data sets per scenario; for real tables at most as many as serve it, 0 for all.
-        num_rows, num_columns: n and p of every data set.
+        num_rows, num_columns: n and p of every data set; 0 for the paper's. In factor analysis the scenario fixes p.
         seed: test seed.
         networks: directory to take networks from instead of the shipped ones: one network or
             training run, or a tree ``glm/5/VARIANT`` like that of the shipped weights.
@@ -154,8 +154,8 @@ class EvaluationSettings:
     scenario: Any = "all"
     methods: Any = field(default_factory=lambda: ["icl", "laplace", "parallel_hmc@2", "vi_full", "nuts"])
     num_datasets: int = 8
-    num_rows: int = 50
-    num_columns: int = 5
+    num_rows: int = 0
+    num_columns: int = 0
     seed: int = TEST_SEED
     networks: str = ""
     out: str = "runs/evaluation"
@@ -168,9 +168,9 @@ class EvaluationSettings:
             raise ValueError(
                 f"num_datasets must be at least 1 (0 stands for all real tables); received {self.num_datasets}."
             )
-        if self.num_rows < 2 or self.num_columns < 1 or self.seed < 0:
+        if self.num_rows < 0 or self.num_rows == 1 or self.num_columns < 0 or self.seed < 0:
             raise ValueError(
-                "num_rows must be at least 2, num_columns at least 1 and seed at least 0; received "
+                "num_rows must be at least 2 (or 0, as in the paper), num_columns and seed at least 0; received "
                 f"{self.num_rows}, {self.num_columns} and {self.seed}."
             )
         if not as_list(self.methods):

@@ -70,7 +70,7 @@ settings:
                               vi_diagonal, vi_full, vi_structured, vi_iaf; parallel_hmc@K with K moves from Laplace's
                               draws (parallel_hmc@K:variational, parallel_hmc@K:prior: from others)
   num_datasets=8              data sets per scenario (real tables: 0 for all)
-  num_rows=50 num_columns=5   size of every data set
+  num_rows=50 num_columns=5   size of every data set, by default the paper's
   seed=10000                  below 10000 for choosing settings, from there on for results
   networks=DIR                a training run, or a tree of networks, instead of the shipped ones
   out=DIR                     where records, tables, figures and the report go; a second run completes the first

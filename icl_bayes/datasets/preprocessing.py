@@ -105,7 +105,7 @@ def prepare_glm(
             f"Table {table.name!r} has a {table.response_kind} response, from which no {response_kind} one is derived. "
             "Choose a table from eligible_tables()."
         )
-    _check_size(table, num_rows, num_columns)
+    check_size(table, num_rows, num_columns)
     if response_kind == "binary":
         moments = None
         labels = table.response if served == "native" else _median_split(table)
@@ -113,7 +113,7 @@ def prepare_glm(
         moments = _check_moments(response_mean, response_variance, response_kind)
         labels = None
     rows, redraws = _draw_rows(table, num_rows, rng_seed, labels)
-    chosen, constant = _choose_columns(table, rows, num_columns)
+    chosen, constant = choose_columns(table, rows, num_columns)
     features = standardise(table.features[rows][:, chosen])
 
     exponent = None
@@ -140,7 +140,8 @@ def prepare_glm(
     return Dataset(x=features.astype(np.float32), y=response.astype(np.float32)), info
 
 
-def _check_size(table: Table, num_rows: int, num_columns: int) -> None:
+def check_size(table: Table, num_rows: int, num_columns: int) -> None:
+    """A ValueError unless the table is large enough."""
     if num_rows < 2 or num_columns < 1:
         raise ValueError(
             f"num_rows must be at least 2 and num_columns at least 1; received {num_rows} and {num_columns}."
@@ -193,7 +194,7 @@ def _draw_rows(table: Table, num_rows: int, rng_seed: int, labels: np.ndarray | 
     )
 
 
-def _choose_columns(table: Table, rows: np.ndarray, num_columns: int) -> tuple[list[int], list[int]]:
+def choose_columns(table: Table, rows: np.ndarray, num_columns: int) -> tuple[list[int], list[int]]:
     """Indices of the columns kept, by number of distinct values, and of those constant within the rows."""
     taken = table.features[rows]
     constant = np.ptp(taken, axis=0) <= _CONSTANT * np.abs(taken).max(axis=0)

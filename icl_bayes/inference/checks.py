@@ -97,11 +97,12 @@ def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:
 
 def _outside(ranges: dict[str, list[float]], statistics: dict[str, float]) -> list[str]:
     notes = []
+    log_num_rows = f"context {sum(name.startswith('context') for name in ranges) - 1}"  # the last; has its own message
     for name, value in statistics.items():
+        if name == log_num_rows:
+            continue
         low, high = ranges.get(name, (-np.inf, np.inf))
         margin = max(MARGIN * (high - low), ABSOLUTE_MARGIN)
-        if name.startswith("context") and name == max((k for k in ranges if k.startswith("context")), default=""):
-            continue  # log n, which has its own message
         if value < low - margin or value > high + margin:
             notes.append(f"{name} is {value:.3g}, in training {low:.3g} to {high:.3g}")
     return notes[:4] + ([f"and {len(notes) - 4} more"] if len(notes) > 4 else [])

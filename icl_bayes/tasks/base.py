@@ -190,6 +190,10 @@ class Task:
 
         return jax.jit(log_joint)
 
+    def log_prior(self, theta: Array, dataset: Dataset) -> Array:
+        """Log prior density of ``theta`` ``(dim,)`` in its unconstrained coordinates, ``()``."""
+        return self._run(theta, dataset)[0]
+
     def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
         """Log probability of the observed rows given ``theta``, ``()``."""
         return _observed_log_prob(self._run(theta, dataset)[1])
@@ -270,12 +274,16 @@ class Task:
             constants[name] = jnp.exp(jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high)))
         return constants
 
-    def simulate(self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None) -> tuple[Array, Dataset]:
+    def simulate(
+        self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None, *, scale: Array | None = None
+    ) -> tuple[Array, Dataset]:
         """One exact draw of ``(theta, dataset)`` from the joint law.
 
         Args:
             num_rows: number of rows; may be traced when ``padded_rows`` is given.
             padded_rows: static length of the row axis (default ``num_rows``).
+            scale: ``()``; rows are simulated from ``scale * theta``, which is returned, ``theta`` being a draw of the
+                prior: another joint law, with the same law of the rows given theta.
 
         Returns:
             ``theta`` ``(dim,)`` and a data set with ``padded_rows`` rows.
@@ -288,10 +296,14 @@ class Task:
         inputs = self.inputs(inputs_key, row_mask)
         unobserved = Dataset(row_mask=row_mask, constants=constants, **inputs)
         trace = handlers.trace(handlers.seed(self.model, model_key)).get_trace(unobserved)
-        responses = {name: trace[name]["value"] for name in self.responses}
-        dataset = unobserved.replace(rows={**inputs, **responses})
+        dataset = unobserved.replace(rows={**inputs, **{name: trace[name]["value"] for name in self.responses}})
         theta = self.unconstrain({name: trace[name]["value"] for name in self.sites}, dataset)
-        return theta, dataset
+        if scale is None:
+            return theta, dataset
+        program = handlers.substitute(self.model, data=self.constrain(scale * theta, dataset))
+        trace = handlers.trace(handlers.seed(program, jax.random.fold_in(model_key, 1))).get_trace(unobserved)
+        responses = {name: trace[name]["value"] for name in self.responses}
+        return scale * theta, unobserved.replace(rows={**inputs, **responses})
 
     def is_accepted(self, dataset: Dataset) -> Array:
         """Whether a simulated data set passes the task's rule, ``()`` boolean."""

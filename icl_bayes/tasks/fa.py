@@ -77,7 +77,7 @@ def make_program(spec: FASpec):
 
 
 def make_features(spec: FASpec):
-    """What a network reads: rows, plain and compressed, the prior constants, log n."""
+    """What a network reads: rows, plain and compressed, the sufficient statistics, the prior constants, log n."""
     # The standard deviation of a feature over data sets, about.
     scale = max(1.0, spec.constants["loading_scale"] * spec.structure.num_factors**0.5)
 
@@ -85,11 +85,25 @@ def make_features(spec: FASpec):
         x = jnp.asarray(dataset["x"], jnp.float32)
         rows = jnp.concatenate([jnp.clip(x / scale, -30.0, 30.0), jnp.arcsinh(x)], axis=1)
         rows = jnp.where(dataset.row_mask[:, None], rows, 0.0)
-        context = [jnp.log(dataset.constants[name] / value) for name, value in sorted(spec.constants.items())]
-        context.append(jnp.log(dataset.num_rows / spec.num_rows))
-        return Features(rows, jnp.stack(context).astype(jnp.float32), dataset.row_mask)
+        mean, variance = sufficient_statistics(x, dataset)
+        constants = [jnp.log(dataset.constants[name] / value) for name, value in sorted(spec.constants.items())]
+        log_num_rows = jnp.log(dataset.num_rows / spec.num_rows)[None]
+        context = jnp.concatenate([jnp.stack(constants), jnp.arcsinh(mean), jnp.log(variance), log_num_rows])
+        return Features(rows, context.astype(jnp.float32), dataset.row_mask)
 
     return features
+
+
+def sufficient_statistics(x: Array, dataset: Dataset) -> tuple[Array, Array]:
+    """Mean of every feature, and what data and prior say about its variance, ``(P,)`` each.
+
+    Given the factor the posterior depends on the rows through mean and scatter alone.
+    """
+    weights = jnp.asarray(dataset.row_mask, x.dtype)[:, None]
+    mean = jnp.sum(weights * x, axis=0) / jnp.sum(weights)
+    scatter = jnp.sum(weights * (x - mean) ** 2, axis=0)
+    concentration = dataset.constants["psi_concentration"] + 0.5 * (jnp.sum(weights) - 1.0)
+    return mean, (dataset.constants["psi_rate"] + 0.5 * scatter) / concentration
 
 
 def make_validator(num_features: int):

@@ -9,6 +9,8 @@ from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
 
+METRICS = ("posterior", "prior")
+
 
 @dataclass(frozen=True)
 class TaskConfig:
@@ -62,10 +64,17 @@ class TargetsConfig:
 
     Attributes:
         num_draws: posterior draws per data set, R. The first is the simulated theta itself.
+        num_examples: how many of the draws, chosen anew, a step regresses on; 0 for each of them once.
         num_moves: HMC moves between consecutive draws; 0 gives the paper's plain joint draw,
             and then ``num_draws`` must be 1.
         num_leapfrogs: leapfrog steps per move.
         step_size: in whitened coordinates; jittered by up to 20 %.
+        metric: of the moves. ``posterior`` whitens by a Gaussian approximation of it (the base, if that is computed
+            from the likelihood), ``prior`` not at all: for posteriors that have several modes, or are little narrower
+            than the prior; step sizes then vary over several orders of two below the given one.
+        shrunk_share: share of the data sets that are simulated from a shrunken prior, so that data which the prior
+            seldom brings about, though its posterior is concentrated near the prior's center, are met in training.
+            Draws are weighted so that they represent the posterior under the prior itself.
         newton_steps: damped Fisher-scoring steps for base and metric.
         variational_steps: fixed-point steps that follow (variational base, and metric of the moves).
         mode_starts: how many of the task's starting points are tried, 0 for all. Simulated data seldom need
@@ -73,16 +82,27 @@ class TargetsConfig:
     """
 
     num_draws: int = 16
+    num_examples: int = 0
     num_moves: int = 1
     num_leapfrogs: int = 4
     step_size: float = 0.4
+    metric: str = "posterior"
+    shrunk_share: float = 0.0
     newton_steps: int = 12
     variational_steps: int = 8
     mode_starts: int = 0
 
     def __post_init__(self) -> None:
-        if self.num_draws < 1 or self.num_moves < 0:
-            raise ValueError("targets.num_draws must be at least 1 and targets.num_moves at least 0.")
+        if self.num_draws < 1 or self.num_moves < 0 or self.num_examples < 0:
+            raise ValueError(
+                "targets.num_draws must be at least 1, targets.num_moves and targets.num_examples at least 0."
+            )
+        if self.metric not in METRICS:
+            raise ValueError(f"targets.metric must be one of {METRICS}; received {self.metric!r}.")
+        if not 0.0 <= self.shrunk_share < 1.0:
+            raise ValueError(f"targets.shrunk_share must lie in [0, 1); received {self.shrunk_share}.")
+        if self.shrunk_share and (self.metric != "prior" or self.num_draws == 1):
+            raise ValueError("targets.shrunk_share needs targets.metric=prior and several draws, which it weights.")
         if self.mode_starts < 0:
             raise ValueError(f"targets.mode_starts must not be negative; received {self.mode_starts}.")
         if self.num_moves == 0 and self.num_draws > 1:
@@ -165,12 +185,19 @@ class NetworkConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
+        if self.targets.shrunk_share and self.flow.loss != "stable_target":
+            raise ValueError("targets.shrunk_share needs flow.loss=stable_target, which takes weights into account.")
         if self.flow.loss == "target_score" and (
             self.model.base not in LIKELIHOOD_BASES or self.model.parametrization != "residual"
         ):
             raise ValueError(
                 f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
                 "model.parametrization=residual."
+            )
+        if self.targets.metric == "prior" and self.model.base in LIKELIHOOD_BASES and self.targets.num_moves:
+            raise ValueError(
+                f"targets.metric=prior is for model.base=standard or gaussian; with model.base={self.model.base} "
+                "the base is the metric."
             )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
             raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")

@@ -19,6 +19,7 @@ from icl_bayes.flow import (
     Affine,
     Example,
     Path,
+    Pool,
     Solver,
     identity_affine,
     make_loss,
@@ -142,6 +143,10 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
+        pool = Pool(x1, targets.log_weights)
+        if config.targets.shrunk_share or config.targets.num_examples:
+            num_draws = config.targets.num_examples or num_draws
+            x1 = x1[jax.random.categorical(jax.random.fold_in(time_key, 1), targets.log_weights, shape=(num_draws,))]
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
         if config.flow.loss == "target_score":
@@ -158,7 +163,7 @@ class Network:
             # The module is put together inside this vmap: its dropout counters can't change from within another.
             decoder = self.model(params, dropout_key)
             velocity = make_velocity(decoder, memory, self.path, affine, self.log_density_fn(dataset))
-            return loss_fn(self.path, velocity, example)
+            return loss_fn(self.path, velocity, example, pool)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         return jnp.mean(losses) + extra

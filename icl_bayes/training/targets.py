@@ -27,6 +27,12 @@ MAX_RIVAL = -4.6
 """Log mass of a second mode, relative to the one taken, from which on it is not either: one percent."""
 
 
+STEP_SIZE_OCTAVES = 5
+"""Step sizes in the prior's metric: the given one, its half, and so on."""
+SHRINKAGE = (0.5, 0.25, 0.125)
+"""Of theta, in simulations from a shrunken prior; they are equally likely."""
+
+
 class Targets(NamedTuple):
     """One simulated data set with draws from its posterior.
 
@@ -35,6 +41,7 @@ class Targets(NamedTuple):
         affine: Gaussian approximation of the posterior (a function of the data alone): the base of the
             flow if that is computed from the likelihood, and the metric of the moves.
         theta: ``(num_draws, dim)`` exact, dependent draws.
+        log_weights: ``(num_draws,)``, of the draws, up to a constant; equal unless the prior was shrunken.
         weight: ``()`` 1 if the task keeps the data set, else 0.
         acceptance: ``()`` mean acceptance rate of the moves.
     """
@@ -43,6 +50,7 @@ class Targets(NamedTuple):
     features: Features
     affine: Affine
     theta: Array
+    log_weights: Array
     weight: Array
     acceptance: Array
 
@@ -73,6 +81,9 @@ def exact_start_chain(
     def move(state: blackjax.mcmc.hmc.HMCState, rng_key: Array):
         jitter_key, hmc_key = jax.random.split(rng_key)
         step_size = config.step_size * jax.random.uniform(jitter_key, minval=0.8, maxval=1.2)
+        if config.metric == "prior":  # a posterior may be much narrower than the prior
+            octave_key = jax.random.fold_in(jitter_key, 1)
+            step_size = step_size / 2.0 ** jax.random.randint(octave_key, (), 0, STEP_SIZE_OCTAVES)
         state, info = kernel(
             hmc_key,
             state,
@@ -122,18 +133,24 @@ def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[A
 
     Args:
         base: of the network. One computed from the likelihood is also the metric of the moves; with
-            another base, moves use the variational one.
+            another base, moves use the variational one, unless ``config.metric`` is the prior's.
     """
     kind = base if base in LIKELIHOOD_BASES else "variational"
-    needs_gaussian = base in LIKELIHOOD_BASES or config.num_moves > 0
+    needs_gaussian = base in LIKELIHOOD_BASES or (config.num_moves > 0 and config.metric == "posterior")
 
     def targets(rng_key: Array, num_rows: Array, padded_rows: int) -> Targets:
         simulate_key, chain_key = jax.random.split(rng_key)
-        theta, dataset = task.simulate(simulate_key, num_rows, padded_rows)
+        scale = shrinkage(jax.random.fold_in(rng_key, 1), config.shrunk_share) if config.shrunk_share else None
+        theta, dataset = task.simulate(simulate_key, num_rows, padded_rows, scale=scale)
         accepted = task.is_accepted(dataset)
 
+        def excess(theta: Array) -> Array:
+            """By how much the prior of the simulation exceeds the task's, in nats."""
+            return shrunken_excess(lambda one: task.log_prior(one, dataset), theta, config.shrunk_share)
+
         def log_density_fn(theta: Array) -> Array:
-            return task.log_joint(theta, dataset)
+            log_joint = task.log_joint(theta, dataset)
+            return log_joint + excess(theta) if config.shrunk_share else log_joint
 
         if needs_gaussian:
             affine, info = likelihood_base(kind, task, dataset, config)
@@ -141,8 +158,27 @@ def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[A
         else:
             affine = identity_affine(task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
-        usable = jnp.all(jnp.isfinite(draws)) & accepted
-        draws = jnp.where(usable, draws, 0.0)
-        return Targets(dataset, task.features(dataset), affine, draws, usable.astype(jnp.float32), acceptance)
+        log_weights = -jax.vmap(excess)(draws) if config.shrunk_share else jnp.zeros(len(draws))
+        usable = jnp.all(jnp.isfinite(draws)) & jnp.all(jnp.isfinite(log_weights)) & accepted
+        draws, log_weights = jnp.where(usable, draws, 0.0), jnp.where(usable, log_weights, 0.0)
+        weight = usable.astype(jnp.float32)
+        return Targets(dataset, task.features(dataset), affine, draws, log_weights, weight, acceptance)
 
     return targets
+
+
+def shrinkage(rng_key: Array, share: float) -> Array:
+    """What theta is multiplied by in a simulation, ``()``: one, or with probability ``share`` one of `SHRINKAGE`."""
+    which_key, how_key = jax.random.split(rng_key)
+    shrunk = jax.random.choice(how_key, jnp.asarray(SHRINKAGE))
+    return jnp.where(jax.random.uniform(which_key) < share, shrunk, 1.0)
+
+
+def shrunken_excess(log_prior_fn: Callable[[Array], Array], theta: Array, share: float) -> Array:
+    """Log density of :func:`shrinkage` times a prior draw at ``theta`` ``(dim,)``, minus the prior's, ``()``."""
+    log_prior = log_prior_fn(theta)
+    parts = [jnp.log1p(-share)]
+    for scale in SHRINKAGE:
+        density = log_prior_fn(theta / scale) - theta.shape[0] * jnp.log(scale)
+        parts.append(jnp.log(share / len(SHRINKAGE)) + density - log_prior)
+    return jax.scipy.special.logsumexp(jnp.stack(parts))

@@ -10,6 +10,7 @@ import numpy as np
 
 from icl_bayes.tasks import Features
 from icl_bayes.training.network import Network
+from icl_bayes.training.targets import shrinkage
 
 NUM_SIMULATED = 512
 
@@ -36,12 +37,13 @@ def training_range(network: Network) -> dict[str, Any]:
     settings, task = network.config.training, network.task
     low = settings.fixed_rows or settings.min_rows
     high = settings.max_rows
-    padded = min(high, 128)
+    padded, share = min(high, 128), network.config.targets.shrunk_share
 
     def one(rng_key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         rows_key, data_key = jax.random.split(rng_key)
         num_rows = jnp.exp(jax.random.uniform(rows_key, minval=np.log(low), maxval=np.log(padded + 0.5)))
-        _, dataset = task.simulate(data_key, jnp.clip(num_rows.astype(jnp.int32), low, padded), padded)
+        scale = shrinkage(jax.random.fold_in(rng_key, 1), share) if share else None
+        _, dataset = task.simulate(data_key, jnp.clip(num_rows.astype(jnp.int32), low, padded), padded, scale=scale)
         return summary_statistics(task.features(dataset)), task.is_accepted(dataset)
 
     statistics, kept = jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(9), NUM_SIMULATED))

@@ -1,9 +1,8 @@
-"""One small checkpoint, and runs whose programs compile in a moment."""
+"""One small checkpoint, and runs that are over in a moment."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,17 +26,6 @@ TINY = [
     "evaluate=false",
 ]
 """A network that trains in the time it takes to compile."""
-
-
-@pytest.fixture(autouse=True)
-def compile_plainly() -> Iterator[None]:
-    """Compile without optimizations: the programs of these tests run for milliseconds."""
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
 
 
 @pytest.fixture(autouse=True)

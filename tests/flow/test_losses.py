@@ -1,4 +1,4 @@
-"""Both losses are minimized by the true velocity, and by nothing else."""
+"""Every loss is minimized by the true velocity, and by nothing else."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import mixture_target
 import numpy as np
 import pytest
 
-from icl_bayes.flow import LOSSES, PATHS, Example, make_loss, make_path, stratified_times
+from icl_bayes.flow import LOSSES, PATHS, Example, Pool, make_loss, make_path, stratified_times
 
 PERTURBATIONS: dict[str, Callable] = {"shift": jnp.ones_like, "scale": lambda x: x, "ripple": lambda x: jnp.sin(3 * x)}
 SIZE = 0.3
@@ -23,9 +23,10 @@ def expected_loss(name: str, path, t: float, velocity_fn: Callable) -> float:
     x0, x1 = (grid.ravel() for grid in np.meshgrid(noise, target))
     weights = np.outer(target_weights, noise_weights / noise_weights.sum()).ravel()
     loss_fn = make_loss(name)
+    pool = Pool(jnp.asarray(target[:, None], jnp.float32), jnp.log(jnp.asarray(target_weights, jnp.float32)))
 
     def one(x0, x1, residual_score):
-        return loss_fn(path, velocity_fn, Example(jnp.asarray(t), x0[None], x1[None], residual_score[None]))
+        return loss_fn(path, velocity_fn, Example(jnp.asarray(t), x0[None], x1[None], residual_score[None]), pool)
 
     with jax.numpy_rank_promotion("allow"):
         scores = mixture_target.residual_score(jnp.asarray(x1))
@@ -65,7 +66,8 @@ def mixture_velocity(path, t, x):
 def test_losses_are_scalars_averaged_over_coordinates(name: str, strict_rank_promotion: None) -> None:
     path, dim = make_path("linear"), 3
     example = Example(jnp.asarray(0.3), jnp.zeros(dim), jnp.zeros(dim), jnp.zeros(dim))
-    loss = make_loss(name)(path, lambda t, x: jnp.asarray([1.0, 2.0, 0.0]), example)
+    pool = Pool(jnp.zeros((2, dim)), jnp.zeros(2))
+    loss = make_loss(name)(path, lambda t, x: jnp.asarray([1.0, 2.0, 0.0]), example, pool)
     assert loss.shape == ()
     assert float(loss) == pytest.approx(5.0 / 3.0)
 
@@ -76,13 +78,58 @@ def test_target_score_has_no_variance_for_a_gaussian_posterior() -> None:
     noise, draws = np.random.default_rng(0).normal(size=(2, 500, 1)).astype(np.float32)
     velocity = lambda t, x: path.drift(t) * x  # noqa: E731
     losses = {}
-    for name in LOSSES:
+    for name in ("flow_matching", "target_score"):
         one = lambda x0, x1, name=name: make_loss(name)(  # noqa: E731
             path, velocity, Example(jnp.asarray(0.5), x0, x1, jnp.zeros(1))
         )
         losses[name] = np.asarray(jax.vmap(one)(noise, draws))
     assert losses["target_score"].max() < 1e-10
     assert losses["flow_matching"].mean() > 0.5
+
+
+class TestStableTarget:
+    """A pool of draws takes most of the variance out of what is regressed on."""
+
+    path = make_path("cosine")
+
+    def losses(self, pool_size: int, num: int = 4000) -> np.ndarray:
+        """Losses of the true velocity of a standard normal target, against pools that hold ``x1``."""
+
+        def one(key):
+            draws = jax.random.normal(key, (pool_size + 1, 1))
+            t = jax.random.uniform(jax.random.fold_in(key, 1))
+            example = Example(t, draws[-1], draws[0], jnp.zeros(1))
+            pool = Pool(draws[:-1], jnp.zeros(pool_size))
+            return make_loss("stable_target")(self.path, lambda t, x: self.path.drift(t) * x, example, pool)
+
+        return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(0), num)))
+
+    def test_variance_falls_with_the_size_of_the_pool(self) -> None:
+        alone, few, many = (self.losses(size).mean() for size in (1, 8, 64))
+        assert alone == pytest.approx(np.pi**2 / 4, rel=0.1)  # the conditional velocity has this variance
+        assert few < 0.4 * alone
+        assert many < 0.4 * few
+
+    def test_alone_it_is_flow_matching(self) -> None:
+        x0, x1 = jnp.asarray([0.3, -1.0]), jnp.asarray([1.2, 0.1])
+        example = Example(jnp.asarray(0.4), x0, x1, jnp.zeros(2))
+        pool = Pool(x1[None], jnp.zeros(1))
+        two = [make_loss(name)(self.path, lambda t, x: x, example, pool) for name in ("stable_target", "flow_matching")]
+        assert float(two[0]) == pytest.approx(float(two[1]), rel=1e-5)
+
+    def test_weights_count(self) -> None:
+        """A draw of no weight might as well not be there, even if it lies at hand."""
+        example = Example(jnp.asarray(0.4), jnp.asarray([0.3]), jnp.asarray([1.2]), jnp.zeros(1))
+        pool = Pool(jnp.asarray([[1.2], [1.0]]), jnp.asarray([0.0, -1e9]))
+        alone = Pool(pool.draws[:1], jnp.zeros(1))
+        loss = lambda pool: float(make_loss("stable_target")(self.path, lambda t, x: x, example, pool))  # noqa: E731
+        assert loss(pool) == pytest.approx(loss(alone))
+        assert loss(pool) != pytest.approx(loss(pool._replace(log_weights=jnp.zeros(2))), rel=1e-3)
+
+    def test_a_pool_is_needed(self) -> None:
+        example = Example(jnp.asarray(0.4), jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
+        with pytest.raises(ValueError, match="stable_target needs a pool"):
+            make_loss("stable_target")(self.path, lambda t, x: x, example)
 
 
 def test_times_are_stratified_in_random_order() -> None:
@@ -94,5 +141,7 @@ def test_times_are_stratified_in_random_order() -> None:
 
 
 def test_unknown_losses_list_the_choices() -> None:
-    with pytest.raises(ValueError, match=r"Unknown loss 'score'; choices: \['flow_matching', 'target_score'\]"):
+    with pytest.raises(
+        ValueError, match=r"Unknown loss 'score'; choices: \['flow_matching', 'stable_target', 'target_score'\]"
+    ):
         make_loss("score")

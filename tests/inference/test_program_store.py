@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -151,17 +150,7 @@ def test_a_result_of_another_structure_is_refused(tmp_path: Path) -> None:
         ProgramStore(tmp_path).lower(Counting(), ARGUMENTS, (0, 1), "it")
 
 
-@pytest.fixture
-def compile_plainly() -> Iterator[None]:
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
-def test_networks_with_a_store_draw_the_same(
-    tmp_path: Path, compile_plainly: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_networks_with_a_store_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((30, 5))
     dataset = icl_bayes.Dataset(x=x, y=x @ [0.8, 0.4, -0.2, 0.6, 0.1] + 0.7 * rng.standard_normal(30))

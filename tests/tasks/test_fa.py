@@ -43,7 +43,12 @@ def test_features_ignore_padding_and_keep_signs() -> None:
     assert rows.shape == (32, 10)
     assert not np.any(rows[20:])
     assert row_mask.sum() == 20
-    np.testing.assert_allclose(context[:-1], 0.0, atol=1e-6)
+    np.testing.assert_allclose(context[:4], 0.0, atol=1e-6)  # prior constants relative to the paper's
+    assert context[-1] == pytest.approx(np.log(20 / 25))
+    x = dataset["x"][:20]
+    np.testing.assert_allclose(np.sinh(context[4:9]), x.mean(axis=0), rtol=1e-4, atol=1e-5)
+    scatter = 20 * x.var(axis=0)
+    np.testing.assert_allclose(np.exp(context[9:14]), (2.0 + 0.5 * scatter) / (5.0 + 9.5), rtol=1e-4)
     np.testing.assert_array_equal(np.sign(rows[:20, :5]), np.sign(dataset["x"][:20]))
 
 

@@ -32,11 +32,21 @@ def tiny_config(
     )
 
 
+def simple_config(**training) -> NetworkConfig:
+    """One that compiles in a third of the time: no likelihood in the network, no search for a metric of the chains."""
+    return tiny_config(
+        model={"base": "standard", "inputs": "theta", "parametrization": "velocity"},
+        flow=FlowConfig("cosine", "stable_target"),
+        targets=TargetsConfig(num_draws=3, num_leapfrogs=2, metric="prior"),
+        **training,
+    )
+
+
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory):
     """An uninterrupted run: its configuration and directory."""
     from icl_bayes.training import fit
 
-    config, run_dir = tiny_config(), tmp_path_factory.mktemp("run")
+    config, run_dir = simple_config(), tmp_path_factory.mktemp("run")
     fit(config, run_dir, evaluate=False)
     return config, run_dir

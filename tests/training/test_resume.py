@@ -15,18 +15,18 @@ import pytest
 
 from icl_bayes.training import CheckpointError, fit, load_checkpoint
 from icl_bayes.training.fit import read_metrics
-from training.conftest import tiny_config
+from training.conftest import simple_config
 
 SCRIPT = """
 import sys, time
 sys.path.insert(0, sys.argv[2])
-from training.conftest import tiny_config
+from training.conftest import simple_config
 from icl_bayes.training import fit
 def wait(step):
     print(step, flush=True)
     if step >= 6:
         time.sleep(600)  # the parent kills this process here
-fit(tiny_config(), sys.argv[1], evaluate=False, on_chunk=wait)
+fit(simple_config(), sys.argv[1], evaluate=False, on_chunk=wait)
 """
 
 
@@ -70,14 +70,14 @@ def test_resume_after_kill_nine_is_bitwise_the_same(trained, tmp_path: Path) -> 
 
 def test_another_seed_gives_other_weights(trained, tmp_path: Path) -> None:
     """Negative control of the comparison above."""
-    fit(tiny_config(seed=1), tmp_path, evaluate=False)
+    fit(simple_config(seed=1), tmp_path, evaluate=False)
     with pytest.raises(AssertionError):
         assert_same_weights(trained[1], tmp_path)
 
 
 def test_a_directory_with_another_run_is_refused(trained) -> None:
     with pytest.raises(CheckpointError, match="another configuration"):
-        fit(tiny_config(seed=5), trained[1], evaluate=False)
+        fit(simple_config(seed=5), trained[1], evaluate=False)
 
 
 def test_provenance_and_configuration_are_recorded(trained) -> None:

@@ -15,16 +15,16 @@ import pytest
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, build_network
 from icl_bayes.training.network import batch_loss
 from icl_bayes.training.step import data_mesh, init_state, make_batch_fn, make_train_chunk, visiting_order
-from training.conftest import tiny_config
+from training.conftest import simple_config, tiny_config
 
 DEVICES = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
 import jax, numpy as np
-from training.conftest import tiny_config
+from training.conftest import simple_config
 from icl_bayes.training import build_network
 from icl_bayes.training.step import data_mesh, init_state, make_train_chunk
-config = tiny_config(batch_size=8, passes=2)
+config = simple_config(batch_size=8, passes=2)
 network, mesh = build_network(config), data_mesh()
 chunk = make_train_chunk(network, config.training, mesh, 16)
 state, info = chunk(init_state(network, config.training))
@@ -53,7 +53,7 @@ def test_every_pass_sees_the_whole_pool_in_an_order_of_its_own() -> None:
 
 
 def test_passes_share_simulations_between_steps() -> None:
-    config = tiny_config(steps_per_call=4, passes=4)
+    config = simple_config(steps_per_call=4, passes=4)
     network, mesh = build_network(config), data_mesh()
     state, info = make_train_chunk(network, config.training, mesh, 16)(init_state(network, config.training))
     assert int(state.step) == 4
@@ -98,8 +98,7 @@ def test_several_devices_compute_what_one_does() -> None:
     results = []
     for count in (1, 4):
         devices = f"--xla_force_host_platform_device_count={count}"
-        # Compiling is nearly all of the time that this takes.
-        environment = {**os.environ, "XLA_FLAGS": devices, "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+        environment = {**os.environ, "XLA_FLAGS": devices}
         command = [sys.executable, "-c", DEVICES, str(Path(__file__).parents[1])]
         out = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=True).stdout
         results.append(json.loads(out.splitlines()[-1]))
