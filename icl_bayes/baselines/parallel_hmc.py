@@ -151,18 +151,6 @@ class ParallelHmcSampler:
 
         return self._result(self.programs.run(num_draws, draw, rng_key, self.task.prepare(dataset)))
 
-    def refine(self, rng_key: Array, dataset: Dataset, thetas: Array) -> SampleResult:
-        """The same moves from given draws ``(num_draws, dim)`` in the task's coordinates.
-
-        The posterior is left invariant: exact draws stay exact, others come closer.
-        """
-
-        def draw(rng_key: Array, dataset: Dataset, thetas: Array) -> Any:
-            affine, info = self._gaussian(dataset)
-            return self._moved(rng_key, dataset, affine, affine.backward(thetas)), info
-
-        return self._result(self.programs.run("refine", draw, rng_key, self.task.prepare(dataset), thetas))
-
     def _gaussian(self, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
         """The approximation in whose whitened coordinates chains move."""
         return variational_of(self.task, dataset) if self.start == "variational" else laplace_of(self.task, dataset)

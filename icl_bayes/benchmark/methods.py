@@ -13,10 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
-from icl_bayes.baselines import ParallelHmcSampler, baseline_names, make_baseline, supports_exact
+from icl_bayes.baselines import baseline_names, make_baseline, supports_exact
 from icl_bayes.benchmark.cases import Case, Method
 from icl_bayes.benchmark.settings import BaselineConfig
 from icl_bayes.flow import Solver
@@ -24,7 +21,6 @@ from icl_bayes.inference import AmortizedPosterior, NetworkSampler, load, shippe
 from icl_bayes.inference.network import WEIGHTS
 from icl_bayes.tasks import Task
 from icl_bayes.training import CheckpointError, NetworkConfig
-from icl_bayes.types import Array, Dataset, SampleResult
 
 DEFAULT_VARIANT = "informed"
 VARIANTS = ("informed", "laplace", "gaussian", "exact_start", "joint", "paper")
@@ -92,42 +88,6 @@ def variant_of(config: NetworkConfig) -> str:
     if model.base == "gaussian":
         return "gaussian"
     return "exact_start" if targets.num_moves else "joint"
-
-
-@dataclass(frozen=True)
-class PolishedSampler:
-    """A network's draws, each moved by a few HMC transitions that leave the posterior invariant.
-
-    Attributes:
-        network: where the draws come from.
-        moves: makes the moves.
-    """
-
-    network: NetworkSampler
-    moves: ParallelHmcSampler
-
-    def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
-        """Draws after the moves; seconds and notes are those of both stages."""
-        network_key, move_key = jax.random.split(rng_key)
-        raw = self.network.sample(network_key, dataset, num_draws)
-        task = self.moves.task
-        unconstrain = self.moves.programs.run(
-            "unconstrain",
-            lambda sites, dataset: jax.vmap(task.unconstrain, (0, None))(sites, dataset),
-            {name: jnp.asarray(value) for name, value in raw.sites.items()},
-            dataset,
-        )
-        refined = self.moves.refine(move_key, dataset, jnp.asarray(unconstrain.outputs))
-        messages = [message for message in (raw.message, refined.message) if message]
-        statuses = {raw.status, refined.status}
-        return SampleResult(
-            refined.sites,
-            raw.seconds_compile + unconstrain.seconds_compile + refined.seconds_compile,
-            raw.seconds_run + unconstrain.seconds_run + refined.seconds_run,
-            "failed" if "failed" in statuses else "warning" if "warning" in statuses else "ok",
-            "; ".join(messages),
-            {**refined.health, **raw.health},
-        )
 
 
 def _effort(options: dict[str, Any]) -> str:
@@ -208,7 +168,7 @@ class MethodRegistry:
                 "Ask for that scenario, or point networks= to a tree FAMILY/SCENARIO[/VARIANT] of networks."
             )
         solver = Solver("midpoint", wanted.steps) if wanted.steps else posterior.solver
-        sampler: Any = NetworkSampler(posterior, solver)
+        sampler = NetworkSampler(posterior, solver, wanted.moves)
         # A folder VARIANT of a tree says what it holds; all others are named by their network.
         is_named = directory.is_relative_to(self._root) and directory.name == wanted.variant
         variant = wanted.variant if is_named else variant_of(posterior.checkpoint.config)
@@ -217,7 +177,6 @@ class MethodRegistry:
                 f"{directory} holds a network of variant {variant!r}; {wanted.variant!r} was asked for."
             )
         if wanted.moves:
-            sampler = PolishedSampler(sampler, ParallelHmcSampler(task, num_moves=wanted.moves, start="variational"))
             variant += f"+polish@{wanted.moves}"
         effort = f"{solver.method} steps={solver.num_steps}" if solver.method != "dopri5" else solver.label
         return Method(sampler, "icl", variant, posterior.checkpoint.identity, effort)
@@ -242,8 +201,9 @@ class MethodRegistry:
                 f"{' and '.join(map(str, candidates))}."
             )
         if not [name for name in shipped_networks() if name == task.name or name.startswith(f"{task.name}/")]:
+            family, _, scenario = task.name.partition("/")
             raise CheckpointError(
                 f"No network is shipped for {task.name}. Shipped: {', '.join(shipped_networks()) or 'none'}. "
-                f"Train one (icl-bayes train scenario={task.name.split('/')[1]}) and pass networks=DIRECTORY."
+                f"Train one (icl-bayes train family={family} scenario={scenario}) and pass networks=DIRECTORY."
             )
         return None

@@ -284,13 +284,19 @@ class ReproduceSettings:
             )
 
 
+DEMO_SCENARIOS: dict[str, list[int]] = {"glm": [1, 5, 6], "fa": [1, 3, 4]}
+"""Scenarios that a first look shows."""
+
+
 @dataclass(frozen=True)
 class DemoSettings:
     """Everything that ``icl-bayes demo`` needs.
 
     Attributes:
-        scenario: GLM scenarios shown.
+        family: of tasks.
+        scenario: those shown; by default :data:`DEMO_SCENARIOS` of the family.
         tables_real, tables_binary, tables_positive: bundled tables for the three kinds of response.
+        tables_features: bundled tables for models without response.
         num_datasets: tables for each scenario, 0 for all; the next scenario with the same kind of response begins
             after them.
         methods: names of methods.
@@ -300,10 +306,12 @@ class DemoSettings:
         networks, out, baseline: see :class:`EvaluationSettings`.
     """
 
-    scenario: Any = field(default_factory=lambda: [1, 5, 6])
+    family: str = "glm"
+    scenario: Any = "few"
     tables_real: list[str] = field(default_factory=lambda: ["diabetes", "concrete"])
     tables_binary: list[str] = field(default_factory=lambda: ["breast_cancer", "mammographic"])
     tables_positive: list[str] = field(default_factory=lambda: ["real_estate", "abalone"])
+    tables_features: list[str] = field(default_factory=lambda: ["skillcraft", "wine_white", "communities"])
     num_datasets: int = 1
     methods: Any = field(default_factory=lambda: ["icl", "nuts", "laplace", "vi_full"])
     metrics: list[str] = field(default_factory=lambda: ["c2st", "mmd", "w2"])

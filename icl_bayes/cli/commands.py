@@ -38,7 +38,7 @@ def train(settings: TrainSettings) -> Path:
 
     console = make_console()
     config, out = settings.network(), Path(settings.out)
-    config.task.build()  # an unknown scenario is known before anything is timed or written
+    task = config.task.build()  # an unknown scenario is known before anything is timed or written
     is_main = jax.process_index() == 0
     if settings.minutes:
         from icl_bayes.benchmark.budget import with_budget
@@ -47,7 +47,8 @@ def train(settings: TrainSettings) -> Path:
         console.print(f"{config.training.num_steps} steps take about {settings.minutes:g} min here.")
     directory = fit(config, out, console=console if is_main else _silent(), evaluate=settings.evaluate)
     if is_main:
-        console.print(f"Use it: icl-bayes sample data.csv --target y --net {out}", soft_wrap=True, highlight=False)
+        response = " --target y" if task.has_response else ""
+        console.print(f"Use it: icl-bayes sample data.csv{response} --net {out}", soft_wrap=True, highlight=False)
     return directory
 
 

@@ -45,17 +45,18 @@ examples:
   icl-bayes train --multirun scenario=1,2,3 hydra/launcher=parallel
 """,
     "sample": """\
-usage: icl-bayes sample DATA.csv --target COLUMN --net NAME_OR_DIRECTORY [options]
+usage: icl-bayes sample DATA.csv [--target COLUMN] --net NAME_OR_DIRECTORY [options]
 
 options:
-  --target COLUMN             the response
-  --net NAME                  a shipped network such as glm/1 or glm/5/gaussian, or a directory
+  --target COLUMN             the response; not for factor analysis, which has none
+  --net NAME                  a shipped network such as glm/1, glm/5/gaussian or fa/3, or a directory
   --draws 1000                number of posterior draws
   --seed 0                    of the draws
   --out FILE                  write the draws: .csv, .npz or .nc (ArviZ)
   --features a,b,c            feature columns in order (default: all but the target)
   --standardize               scale features, and a Gaussian response, to mean 0 and standard deviation 1
   --solver-steps 4            midpoint steps (default: the network's own)
+  --polish 5                  HMC moves from every draw (default: none)
 
 Each option may also be given as NAME=VALUE, e.g. draws=2000.
 examples:
@@ -84,7 +85,7 @@ examples:
 """,
     "reproduce": """\
 settings:
-  table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8
+  table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8; 13 (factor analysis) or 3
   preset=quick                quick: one data set of each kind per scenario; paper: 50, and every real table
   num_datasets=1 num_tables=1 simulated and real data sets per scenario
   scenario=5                  some of the table's scenarios only
@@ -98,12 +99,14 @@ examples:
 """,
     "demo": """\
 settings:
-  'scenario=[1,5,6]'          GLM scenarios shown
+  family=glm                  or fa (factor analysis)
+  'scenario=[1,5,6]'          scenarios shown
   'methods=[icl,nuts,laplace,vi_full]'
   out=DIR                     default runs/demo
 
 examples:
   icl-bayes demo
+  icl-bayes demo family=fa
   icl-bayes demo scenario=5 'methods=[icl,parallel_hmc@2]' out=runs/look
 """,
 }

@@ -108,6 +108,7 @@ def _dispatch(command: str, rest: list[str]) -> int:
 
 _SAMPLE_OPTIONS = {
     "--target": "target",
+    "--polish": "polish",
     "--net": "net",
     "--draws": "draws",
     "--seed": "seed",

@@ -14,8 +14,9 @@ from icl_bayes.config.errors import ConfigError
 
 if TYPE_CHECKING:
     from icl_bayes.config.schemas import SampleSettings
-    from icl_bayes.datasets import Table
+    from icl_bayes.datasets import Columns, Table
     from icl_bayes.inference import AmortizedPosterior, Posterior
+    from icl_bayes.types import Dataset
 
 FORMATS = (".csv", ".npz", ".nc")
 
@@ -34,9 +35,13 @@ def sample(settings: SampleSettings) -> Posterior:
     if settings.out and not Path(settings.out).parent.is_dir():
         raise ConfigError(f"There is no directory {str(Path(settings.out).parent)!r} to write {settings.out!r} to.")
 
-    from icl_bayes.datasets import load_csv
+    from icl_bayes.datasets import load_columns, load_csv
 
-    table = load_csv(settings.file, target=settings.target, features=settings.features or None)
+    features = settings.features or None
+    if settings.target:
+        table = load_csv(settings.file, target=settings.target, features=features)
+    else:
+        table = load_columns(settings.file, features=features)
 
     import jax
 
@@ -44,24 +49,20 @@ def sample(settings: SampleSettings) -> Posterior:
     from icl_bayes.cli.environment import cache_root
     from icl_bayes.inference import load
     from icl_bayes.inference.program_store import ProgramStore
-    from icl_bayes.types import Dataset
 
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.
     jax.config.update("jax_disable_most_optimizations", True)
     net = load(settings.net)
     net.store = ProgramStore(cache_root() / "programs", QUICK_TO_COMPILE)
+    _check_response(settings, table, net)
     _check_columns(table, net)
-    x, y = np.array(table.features), np.array(table.response)
-    notes = []
-    if settings.standardize:
-        x, y, notes = _standardized(table, gaussian=_has_gaussian_response(net))
+    dataset, notes = _dataset(table, settings.standardize, gaussian=_has_gaussian_response(net))
     loaded = time.perf_counter()
     solver = dataclasses.replace(net.solver, num_steps=settings.solver_steps) if settings.solver_steps else None
     rng_key = jax.random.key(settings.seed)
-    dataset = Dataset(x=x, y=y)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        posterior = net.sample(rng_key, dataset, settings.draws, solver=solver)
+        posterior = net.sample(rng_key, dataset, settings.draws, solver=solver, polish=settings.polish)
     drawn = time.perf_counter()
     _print_summary(posterior, table, net)
     for note in notes:
@@ -83,7 +84,20 @@ def sample(settings: SampleSettings) -> Posterior:
 _HINT = " If the columns have other units than in training, --standardize puts them on one scale."
 
 
-def _check_columns(table: Table, net: AmortizedPosterior) -> None:
+def _check_response(settings: SampleSettings, table: Table | Columns, net: AmortizedPosterior) -> None:
+    if net.task.has_response and not settings.target:
+        raise ConfigError(
+            f"The network {net.label!r} answers a regression: name the response with --target, one of "
+            f"{', '.join(table.columns)}."
+        )
+    if settings.target and not net.task.has_response:
+        raise ConfigError(
+            f"The model of the network {net.label!r} has no response: leave out --target, and choose columns with "
+            f"--features, e.g. --features {','.join(table.columns[: net.task.num_columns])}."
+        )
+
+
+def _check_columns(table: Table | Columns, net: AmortizedPosterior) -> None:
     expected = net.task.num_columns
     if table.num_columns == expected:
         return
@@ -107,25 +121,34 @@ def _has_gaussian_response(net: AmortizedPosterior) -> bool:
     return family == "glm" and SCENARIOS[int(scenario)].response == "gaussian"
 
 
-def _standardized(table: Table, *, gaussian: bool) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Features, and a Gaussian response, with mean 0 and standard deviation 1, and what that means for the draws."""
-    spread = table.features.std(axis=0)
-    constant = [name for name, value in zip(table.columns, spread, strict=True) if value == 0.0]
-    if constant:
-        raise ValueError(f"Constant column(s) {constant} can't be standardized; leave them out with --features.")
-    x = (table.features - table.features.mean(axis=0)) / spread
-    notes = ["Features are standardized: coefficients are per standard deviation."]
+def _dataset(table: Table | Columns, standardize: bool, *, gaussian: bool) -> tuple[Dataset, list[str]]:
+    """The rows for the network, and what standardizing features and a Gaussian response means for the draws."""
+    from icl_bayes.datasets import Columns
+    from icl_bayes.types import Dataset
+
+    x, notes = np.array(table.features), []
+    if standardize:
+        spread = x.std(axis=0)
+        constant = [name for name, value in zip(table.columns, spread, strict=True) if value == 0.0]
+        if constant:
+            raise ValueError(f"Constant column(s) {constant} can't be standardized; leave them out with --features.")
+        x = (x - x.mean(axis=0)) / spread
+    if isinstance(table, Columns):
+        notes += ["Columns are standardized: mean 0 and standard deviation 1."] if standardize else []
+        return Dataset(x=x), notes
     y = np.array(table.response)
-    if gaussian:
+    if standardize:
+        notes.append("Features are standardized: coefficients are per standard deviation.")
+    if standardize and gaussian:
         mean, scale = float(y.mean()), float(y.std())
         if scale == 0.0:
             raise ValueError(f"The response {table.response_name!r} is constant and can't be standardized.")
         y = (y - mean) / scale
         notes.append(f"The response is standardized too: ({table.response_name} - {mean:.6g}) / {scale:.6g}.")
-    return x, y, notes
+    return Dataset(x=x, y=y), notes
 
 
-def _print_summary(posterior: Posterior, table: Table, net: AmortizedPosterior) -> None:
+def _print_summary(posterior: Posterior, table: Table | Columns, net: AmortizedPosterior) -> None:
     """The summary as a plain table, the features named beside their coefficients."""
     draws, labels = posterior.target_matrix()
     quantiles = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
@@ -139,7 +162,7 @@ def _print_summary(posterior: Posterior, table: Table, net: AmortizedPosterior) 
         print(f"{name:<{width}}" + "".join(f"{value:>11.4g}" for value in values))
 
 
-def _named(label: str, table: Table) -> str:
+def _named(label: str, table: Table | Columns) -> str:
     for index, column in enumerate(table.columns):
         if label == f"beta[{index}]":
             return f"{label} {column}"

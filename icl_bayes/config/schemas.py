@@ -57,7 +57,7 @@ class SampleSettings:
 
     Attributes:
         file: a CSV file whose first line names the columns.
-        target: name of the response column.
+        target: name of the response column; empty for a model without response.
         net: shipped network or checkpoint directory.
         draws: number of posterior draws.
         seed: of the draws.
@@ -65,17 +65,19 @@ class SampleSettings:
         features: feature columns in order; all but the target when empty.
         standardize: scale features (and a Gaussian response) to mean 0 and standard deviation 1.
         solver_steps: steps of the network's own solver, 0 for its own number.
+        polish: number of HMC moves from every draw.
     """
 
     file: str
-    target: str
     net: str
+    target: str = ""
     draws: int = 1000
     seed: int = 0
     out: str = ""
     features: list[str] = field(default_factory=list)
     standardize: bool = False
     solver_steps: int = 0
+    polish: int = 0
 
 
 SCHEMAS: dict[str, Any] = {

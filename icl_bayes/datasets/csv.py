@@ -7,6 +7,7 @@ import difflib
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -63,6 +64,37 @@ def load_csv(
     )
 
 
+class Columns(NamedTuple):
+    """Numeric columns without a response.
+
+    Attributes:
+        name: of the table.
+        columns: names of the ``p`` columns.
+        features: ``(n, p)`` float64.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    features: np.ndarray
+
+    @property
+    def num_rows(self) -> int:
+        return self.features.shape[0]
+
+    @property
+    def num_columns(self) -> int:
+        return self.features.shape[1]
+
+
+def load_columns(path: str | Path, *, features: Sequence[str] | None = None, delimiter: str | None = None) -> Columns:
+    """Columns of a CSV file for a model without response; arguments and errors as those of :func:`load_csv`."""
+    path = Path(path)
+    header, rows = _read(path, delimiter)
+    chosen = _choose(path, header, None, features)
+    values = _numbers(path, rows, chosen, [header.index(column) for column in chosen])
+    return Columns(path.name.split(".")[0], tuple(chosen), values)
+
+
 def _read(path: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Column names, and each row with its line number in the file."""
     if path.is_dir():
@@ -101,12 +133,12 @@ def _read(path: Path, delimiter: str | None) -> tuple[list[str], list[tuple[int,
     return header, records[1:]
 
 
-def _choose(path: Path, header: list[str], target: str, features: Sequence[str] | None) -> list[str]:
+def _choose(path: Path, header: list[str], target: str | None, features: Sequence[str] | None) -> list[str]:
     """The feature columns, after all names have been checked."""
     if isinstance(features, str):
         raise ValueError(f"features must be a list of column names; received the single string {features!r}.")
     chosen = [column for column in header if column != target] if features is None else list(features)
-    for role, wanted in (("target", [target]), ("feature", chosen)):
+    for role, wanted in (("target", [] if target is None else [target]), ("feature", chosen)):
         absent = [column for column in wanted if column not in header]
         if absent:
             near = difflib.get_close_matches(absent[0], header, n=1)
@@ -122,7 +154,7 @@ def _choose(path: Path, header: list[str], target: str, features: Sequence[str] 
 
 
 def _numbers(path: Path, rows: list[tuple[int, list[str]]], names: list[str], places: list[int]) -> np.ndarray:
-    """The chosen columns as ``(n, p + 1)`` finite numbers."""
+    """The chosen columns as finite numbers, ``(n, len(names))``."""
     values = np.empty((len(rows), len(names)))
     text: dict[str, str] = {}
     bad: dict[str, list[int]] = {}

@@ -59,12 +59,14 @@ def load(name: str | Path) -> AmortizedPosterior:
 
 
 class _Drawn(NamedTuple):
-    """Draws on the host, and the health of their base (see :class:`ThetaDraws`)."""
+    """Draws on the host, the health of their base (see :class:`ThetaDraws`) and of moves (:class:`PolishInfo`)."""
 
     theta: np.ndarray
     sites: dict[str, np.ndarray]
     decrement: float
     rival: float
+    acceptance: float
+    step_size: float
 
 
 @dataclass(eq=False)
@@ -119,7 +121,7 @@ class AmortizedPosterior:
     # ---------------------------------------------------------------- sampling
 
     def sample(
-        self, rng_key: Array, dataset: Dataset, num_draws: int = 1000, *, solver: Solver | None = None
+        self, rng_key: Array, dataset: Dataset, num_draws: int = 1000, *, solver: Solver | None = None, polish: int = 0
     ) -> Posterior:
         """Posterior draws for one data set.
 
@@ -129,6 +131,8 @@ class AmortizedPosterior:
             dataset: rows ``x (n, p)`` and ``y (n,)``; prior constants may be given in
                 ``Dataset(constants=...)``, else the task's defaults are used.
             solver: default the network's own.
+            polish: number of HMC moves from every draw, which leave the posterior invariant and bring draws closer to
+                it (:mod:`icl_bayes.inference.polish`); they evaluate the likelihood.
 
         Raises:
             ValueError: for data the model cannot be conditioned on (see :meth:`Task.prepare`),
@@ -136,12 +140,15 @@ class AmortizedPosterior:
         """
         if num_draws < 1:
             raise ValueError(f"num_draws must be at least 1; received {num_draws}.")
+        if polish < 0:
+            raise ValueError(f"polish is a number of moves, at least 0; received {polish}.")
         prepared = self.prepare(dataset)
         notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
         started = time.perf_counter()
-        drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver)
+        drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver, polish)
         seconds = time.perf_counter() - started
         notes += check_base(drawn.decrement, drawn.rival)
+        moves = {"moves": polish, "acceptance": drawn.acceptance, "step_size": drawn.step_size} if polish else {}
         return Posterior(
             task=self.task,
             dataset=prepared,
@@ -155,11 +162,18 @@ class AmortizedPosterior:
                 "seconds": seconds,
                 "base_decrement": drawn.decrement,
                 "rival_mass": float(np.exp(drawn.rival)),
+                **moves,
             },
         )
 
     def sample_batch(
-        self, rng_key: Array, datasets: Sequence[Dataset], num_draws: int = 1000, *, solver: Solver | None = None
+        self,
+        rng_key: Array,
+        datasets: Sequence[Dataset],
+        num_draws: int = 1000,
+        *,
+        solver: Solver | None = None,
+        polish: int = 0,
     ) -> list[Posterior]:
         """Posteriors of several data sets in one compiled call (padded to a common length).
 
@@ -174,8 +188,9 @@ class AmortizedPosterior:
         length = self._length(max(one.padded_rows for one in prepared))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.pad_rows(length) for one in prepared])
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
-        program = self._program(("batch", length, len(datasets), num_draws, solver), keys, stacked, num_draws, solver)
-        result, sites = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
+        key = ("batch", length, len(datasets), num_draws, polish, solver)
+        program = self._program(key, keys, stacked, num_draws, solver, polish)
+        result, sites, _ = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
         posteriors = []
         for i, one in enumerate(prepared):
             draws = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
@@ -197,31 +212,32 @@ class AmortizedPosterior:
         model = self.network.config.model
         return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
 
-    def _draw(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> _Drawn:
+    def _draw(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver, polish: int = 0) -> _Drawn:
         length = self._length(prepared.padded_rows)
         padded = prepared.pad_rows(length)
         size = min(num_draws, CHUNK)
-        program = self._program(("one", length, size, solver), rng_key, padded, size, solver)
-        thetas, sites = [], []
-        decrement, rival = 0.0, -np.inf
+        program = self._program(("one", length, size, polish, solver), rng_key, padded, size, solver, polish)
+        thetas, sites, rates = [], [], []
+        decrement, rival, step_size = 0.0, -np.inf, 0.0
         base = program.find_base(self.params, padded)
         for first in range(0, num_draws, size):
-            draws, named = jax.device_get(program.flow(self.params, rng_key, padded, jnp.asarray(first), base))
+            draws, named, moves = jax.device_get(program.flow(self.params, rng_key, padded, jnp.asarray(first), base))
             self._require_finite(draws)
             thetas.append(draws.theta)
             sites.append(named)
-            decrement, rival = float(draws.decrement), float(draws.rival)
+            rates.append(float(moves.acceptance))
+            decrement, rival, step_size = float(draws.decrement), float(draws.rival), float(moves.step_size)
         theta = np.concatenate(thetas)[:num_draws]
         named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.sites}
-        return _Drawn(theta, named, decrement, rival)
+        return _Drawn(theta, named, decrement, rival, float(np.mean(rates)), step_size)
 
-    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver) -> Program:
+    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver, polish: int) -> Program:
         """The compiled sampler for a shape, built at most once."""
         with self._lock:
             if key not in self._programs:
                 identity = json.dumps([dataclasses.asdict(self.network.config), key[:-1], repr(solver)])
                 self._programs[key] = compile_sampler(
-                    Sampler(self.network, size, solver, over_datasets=key[0] == "batch"),
+                    Sampler(self.network, size, solver, polish, over_datasets=key[0] == "batch"),
                     (self.params, rng_key, dataset, jnp.asarray(0)),
                     lower if self.store is None else partial(self.store.lower, identity=identity),
                 )
@@ -242,25 +258,29 @@ class NetworkSampler:
 
     posterior: AmortizedPosterior
     solver: Solver | None = None
+    polish: int = 0
     name: str = "icl"
 
     def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
         """Draws with compile and run time apart; warnings of the range check become the status."""
-        net, solver = self.posterior, self.solver or self.posterior.solver
+        net, solver, polish = self.posterior, self.solver or self.posterior.solver, self.polish
         prepared = net.prepare(dataset)
         length = net._length(prepared.padded_rows)
         size = min(num_draws, CHUNK)
         started, compilations = time.perf_counter(), net.compilations
-        net._program(("one", length, size, solver), rng_key, prepared.pad_rows(length), size, solver)
+        key = ("one", length, size, polish, solver)
+        net._program(key, rng_key, prepared.pad_rows(length), size, solver, polish)
         if net.compilations > compilations:  # then the check's own program is not compiled yet, and neither is warm
             check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
-            net._draw(rng_key, prepared, size, solver)
+            net._draw(rng_key, prepared, size, solver, polish)
         compiled = time.perf_counter()
         notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
-        drawn = net._draw(rng_key, prepared, num_draws, solver)
+        drawn = net._draw(rng_key, prepared, num_draws, solver, polish)
         seconds = time.perf_counter() - compiled
         notes += check_base(drawn.decrement, drawn.rival, warn=False)
         # Draws are independent given the network, so the effective number is the number drawn.
         health = {"ess": float(num_draws), "base_decrement": drawn.decrement, "rival_mass": float(np.exp(drawn.rival))}
+        if polish:
+            health["acceptance"] = drawn.acceptance
         status = "warning" if notes else "ok"
         return SampleResult(drawn.sites, compiled - started, seconds, status, "; ".join(notes), health)

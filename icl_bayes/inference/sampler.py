@@ -15,15 +15,17 @@ import jax.numpy as jnp
 
 from icl_bayes.baselines.gaussians import GaussianInfo
 from icl_bayes.flow import Affine, Solver
+from icl_bayes.inference.polish import NUM_PILOTS, PolishInfo, polish
 from icl_bayes.inference.program_store import Lowered
 from icl_bayes.training.network import Network, ThetaDraws
 from icl_bayes.types import Array, Dataset
 
+_PILOTS = 2**31 - 1  # an index no draw has
 AT_ONCE = 8
 """Data sets computed side by side; with more, intermediate results no longer fit the caches of a CPU."""
 
 Base = tuple[Affine, GaussianInfo]
-Drawn = tuple[ThetaDraws, dict[str, Array]]
+Drawn = tuple[ThetaDraws, dict[str, Array], PolishInfo]
 Lower = Callable[[Callable[..., Any], tuple, Any], Lowered]
 """``(fn, arguments, a tree of the structure of the result)`` to a program before compilation."""
 
@@ -36,12 +38,14 @@ class Sampler:
         network: whose draws.
         size: draws per call.
         solver: of the ODE.
+        num_moves: of every draw after the flow, see :mod:`icl_bayes.inference.polish`.
         over_datasets: whether keys, data sets and bases are stacked.
     """
 
     network: Network
     size: int
     solver: Solver
+    num_moves: int = 0
     over_datasets: bool = False
 
     def find_base(self, params: Any, dataset: Dataset) -> Base:
@@ -50,7 +54,7 @@ class Sampler:
         return self.network.find_base(params, dataset)
 
     def flow(self, params: Any, rng_key: Array, dataset: Dataset, first: Array, base: Base) -> Drawn:
-        """Draws ``first`` to ``first + size``, and their named sites."""
+        """Draws ``first`` to ``first + size``, their named sites, and how the moves went."""
         if self.over_datasets:
             stacked = (rng_key, dataset, base)
             return jax.lax.map(lambda one: self._flow(params, first, *one), stacked, batch_size=AT_ONCE)
@@ -61,8 +65,27 @@ class Sampler:
         # One key per draw, by its index: draws do not depend on how they are chunked.
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(self.size))
         noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
+        info = PolishInfo(jnp.ones(()), jnp.zeros(()))
+        if not self.num_moves:
+            draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
+            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), info
+        pilot_key, step_key = jax.random.split(jax.random.fold_in(rng_key, _PILOTS))
+        noise = jnp.concatenate([noise, jax.random.normal(pilot_key, (NUM_PILOTS, task.dim))])
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
-        return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
+        affine = base[0]
+        whitened = affine.backward(draws.theta)
+        moved, info = polish(
+            step_key,
+            jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys),
+            lambda u: task.log_joint(affine.forward(u), dataset),
+            whitened[: self.size],
+            whitened[self.size :],
+            self.num_moves,
+        )
+        theta = affine.forward(moved)
+        is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
+        draws = draws._replace(theta=theta, is_finite=is_finite)
+        return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), info
 
 
 class Program(NamedTuple):
@@ -82,7 +105,7 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
     base = lower(sampler.find_base, (params, dataset), (_any(Affine), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
-        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.sites, 0))
+        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.sites, 0), _any(PolishInfo))
         flow = lower(sampler.flow, (params, rng_key, dataset, first, base.out), drawn).compile()
         return Program(find_base.result(), flow)
 

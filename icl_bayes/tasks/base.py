@@ -162,6 +162,11 @@ class Task:
     def num_columns(self) -> int:
         return int(self.options.get("num_columns", 0))
 
+    @property
+    def has_response(self) -> bool:
+        """Whether some rows are predicted from others, as in a regression."""
+        return set(self.responses) != set(self.example.rows)
+
     # ---------------------------------------------------------------- the program, in coordinates
 
     def _run(self, theta: Array, dataset: Dataset) -> tuple[Array, dict]:

@@ -126,6 +126,25 @@ def test_bad_input_is_named(lines, options, message, networks, tmp_path, capsys)
     assert "Traceback" not in captured.err
 
 
+def test_a_model_without_response_takes_columns_alone(networks, tmp_path, capsys):
+    write_network(tmp_path / "fa1", 1, "fa")
+    path = write(
+        tmp_path / "columns.csv", "a,b,c", *(f"{i % 7 - 3},{(i * i) % 5 - 2},{(i % 3) - 1}" for i in range(40))
+    )
+    command = ["sample", path, "--net", str(tmp_path / "fa1"), "--draws", "100"]
+    out = tmp_path / "draws.csv"
+    assert main([*command, "--standardize", "--polish", "1", "--out", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "Posterior of fa/1" in printed
+    assert "z[2]" in printed
+    assert "Columns are standardized" in printed
+    assert np.loadtxt(out, delimiter=",", skiprows=1).shape == (100, 3)
+    assert main([*command, "--target", "c"]) == 2
+    assert "has no response: leave out --target, and choose columns with --features" in capsys.readouterr().err
+    assert main([*command[:3], str(networks / "glm" / "1")]) == 2
+    assert "answers a regression: name the response with --target, one of a, b, c" in capsys.readouterr().err
+
+
 def test_a_missing_file_is_named(networks, capsys):
     assert main(["sample", "none.csv", "--target", "y", "--net", str(networks / "glm" / "1")]) == 2
     assert "There is no file none.csv" in capsys.readouterr().err
