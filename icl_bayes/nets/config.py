@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from icl_bayes.flow import BASES
 
 ENCODERS = ("transformer", "inducing", "mlp")
-LAYOUTS = ("single", "coordinate")
+LAYOUTS = ("single", "coordinate", "component")
 INPUTS = ("theta", "theta_and_score")
 PARAMETRIZATIONS = ("velocity", "residual")
 
@@ -28,7 +28,8 @@ class ModelConfig:
         inputs: ``theta`` or ``theta_and_score`` (the velocity also sees the squashed residual
             score of the log joint at the denoised point, in whitened coordinates).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
-        layout: ``single`` token for the whole theta (the paper's) or one per ``coordinate``.
+        layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, or one per exchangeable
+            ``component`` of the model, all treated alike.
         parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``
             score, from which the velocity follows (:mod:`icl_bayes.flow.paths`).
         pooled_context: whether the decoder is also conditioned on the pooled memory and context.
@@ -84,8 +85,24 @@ class ModelShape:
     Attributes:
         dim: length of theta.
         row_features, context_features: lengths of a row's and of the context's feature vector.
+        components: for each exchangeable component, in one order, where its coordinates lie in theta; none if
+            the model has no such components.
     """
 
     dim: int
     row_features: int
     context_features: int
+    components: tuple[tuple[int, ...], ...] = ()
+
+    def tokens(self, layout: str) -> tuple[tuple[int, ...], ...]:
+        """For each token of a layout, which coordinates of theta it holds."""
+        if layout == "single":
+            return (tuple(range(self.dim)),)
+        if layout == "coordinate":
+            return tuple((index,) for index in range(self.dim))
+        if not self.components:
+            raise ValueError(
+                "model.layout=component is for models with exchangeable components, such as mixtures; this one has "
+                "none. Use layout=single or coordinate."
+            )
+        return self.components

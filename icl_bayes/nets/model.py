@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig, ModelShape
@@ -57,10 +58,13 @@ class InContextFlow(nnx.Module):
         dtype = jnp.dtype(config.compute_dtype)
         width = config.width
         self.encoder = ENCODER_TYPES[config.encoder](config, shape, dtype=dtype, rngs=rngs)
-        self.num_tokens = 1 if config.layout == "single" else shape.dim
-        per_token = shape.dim // self.num_tokens
+        held = np.asarray(shape.tokens(config.layout))
+        self.num_tokens, per_token = held.shape
+        # Where each token's coordinates lie in theta, and where theta's lie among the tokens'.
+        self.gather, self.scatter = (tuple(order.tolist()) for order in (held.ravel(), np.argsort(held.ravel())))
         self.embed_theta = nnx.Linear(per_token * (1 + config.score_kinds), width, dtype=dtype, rngs=rngs)
-        if self.num_tokens > 1:
+        self.has_token_types = config.layout == "coordinate" and self.num_tokens > 1
+        if self.has_token_types:
             self.token_type = nnx.Param(0.5 * jax.random.normal(rngs.params(), (self.num_tokens, width)))
         self.time = TimeEmbedding(width, config.time_features, dtype=dtype, rngs=rngs)
         if config.pooled_context:
@@ -106,18 +110,20 @@ class InContextFlow(nnx.Module):
         """
         inputs = x[None, :] if scores is None else jnp.concatenate([x[None, :], scores])
         # Token-major: (kinds, tokens, per_token) to (tokens, kinds * per_token).
+        inputs = inputs[:, np.asarray(self.gather)]
         tokens = jnp.swapaxes(inputs.reshape(len(inputs), self.num_tokens, -1), 0, 1).reshape(self.num_tokens, -1)
         tokens = self.embed_theta(tokens)
-        if self.num_tokens > 1:
+        if self.has_token_types:
             tokens = tokens + self.token_type[...].astype(tokens.dtype)
         condition = self.time(t) + memory.condition
         for block, its_memory in zip(self.blocks, memory.blocks, strict=True):
             tokens = block(tokens, its_memory, memory.mask, condition)
         out = self.head(tokens, condition).astype(jnp.float32)
-        if scores is None:
-            return out.reshape(-1)
-        # The score itself is the first-order answer; the network corrects and gates it.
         out = jnp.swapaxes(out.reshape(self.num_tokens, len(inputs), -1), 0, 1).reshape(len(inputs), -1)
+        out = out[:, np.asarray(self.scatter)]
+        if scores is None:
+            return out[0]
+        # The score itself is the first-order answer; the network corrects and gates it.
         return out[0] + scores[0] + jnp.sum(out[1:] * scores, axis=0)
 
 

@@ -10,6 +10,8 @@ from icl_bayes.tasks.fa import SCENARIOS as FA_SCENARIOS
 from icl_bayes.tasks.fa import make_fa
 from icl_bayes.tasks.glm import SCENARIOS as GLM_SCENARIOS
 from icl_bayes.tasks.glm import make_glm
+from icl_bayes.tasks.gmm import SCENARIOS as GMM_SCENARIOS
+from icl_bayes.tasks.gmm import make_gmm
 
 
 class Family(NamedTuple):
@@ -29,6 +31,7 @@ class Family(NamedTuple):
 FAMILIES = {
     "glm": Family(make_glm, tuple(GLM_SCENARIOS), ("num_columns", "covariates", "covariate_options", "hyperprior")),
     "fa": Family(make_fa, tuple(FA_SCENARIOS), ("hyperprior",)),
+    "gmm": Family(make_gmm, tuple(GMM_SCENARIOS), ("hyperprior",)),
 }
 
 

@@ -92,6 +92,7 @@ class Task:
         overrides: coordinate overrides per site (see ``coordinates.resolve``).
         paper_num_rows: number of rows in the published scenario.
         options: what ``make_task`` was called with; stored in checkpoints.
+        num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
     """
 
     name: str
@@ -111,6 +112,7 @@ class Task:
     hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    num_exchangeable: int = 0
 
     def __post_init__(self) -> None:
         latent = set(self.sites)
@@ -161,6 +163,19 @@ class Task:
     @property
     def num_columns(self) -> int:
         return int(self.options.get("num_columns", 0))
+
+    @cached_property
+    def components(self) -> np.ndarray:
+        """Where the coordinates of each exchangeable component lie in ``theta``, ``(num_exchangeable, k)``."""
+        blocks = [
+            np.arange(site.start, site.start + site.size).reshape(self.num_exchangeable, -1)
+            for site in self.sites.values()
+        ]
+        return np.concatenate(blocks, axis=1)
+
+    def relabel(self, theta: Array, order: Array) -> Array:
+        """``theta`` ``(dim,)`` with its exchangeable components in another order ``(num_exchangeable,)``."""
+        return theta.at[self.components.ravel()].set(theta[jnp.asarray(self.components)[order].ravel()])
 
     @property
     def has_response(self) -> bool:
@@ -278,6 +293,13 @@ class Task:
         for key, (name, (low, high)) in zip(keys, sorted(self.hyperprior.items()), strict=False):
             constants[name] = jnp.exp(jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high)))
         return constants
+
+    def sample_prior(self, rng_key: Array, dataset: Dataset) -> Array:
+        """One draw of ``theta`` ``(dim,)`` from the prior, given the constants and covariates of a data set."""
+        inputs = {name: value for name, value in dataset.rows.items() if name not in self.responses}
+        unobserved = dataset.replace(rows=inputs)
+        trace = handlers.trace(handlers.seed(self.model, rng_key)).get_trace(unobserved)
+        return self.unconstrain({name: trace[name]["value"] for name in self.sites}, dataset)
 
     def simulate(
         self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None, *, scale: Array | None = None

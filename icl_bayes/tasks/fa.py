@@ -15,8 +15,14 @@ import numpyro
 import numpyro.distributions as dist
 
 from icl_bayes.tasks.base import Features, Task
-from icl_bayes.tasks.data_checks import require_finite
 from icl_bayes.tasks.factor_law import FactorRows, FactorStructure
+from icl_bayes.tasks.unlabelled import (
+    compressed_rows,
+    constant_context,
+    log_num_rows,
+    make_rows_validator,
+    no_inputs,
+)
 from icl_bayes.types import Array, Dataset
 
 FACTOR_PRIORS = ("normal", "laplace")
@@ -82,44 +88,25 @@ def make_features(spec: FASpec):
     scale = max(1.0, spec.constants["loading_scale"] * spec.structure.num_factors**0.5)
 
     def features(dataset: Dataset) -> Features:
-        x = jnp.asarray(dataset["x"], jnp.float32)
-        rows = jnp.concatenate([jnp.clip(x / scale, -30.0, 30.0), jnp.arcsinh(x)], axis=1)
-        rows = jnp.where(dataset.row_mask[:, None], rows, 0.0)
-        mean, variance = sufficient_statistics(x, dataset)
-        constants = [jnp.log(dataset.constants[name] / value) for name, value in sorted(spec.constants.items())]
-        log_num_rows = jnp.log(dataset.num_rows / spec.num_rows)[None]
-        context = jnp.concatenate([jnp.stack(constants), jnp.arcsinh(mean), jnp.log(variance), log_num_rows])
-        return Features(rows, context.astype(jnp.float32), dataset.row_mask)
+        mean, variance = sufficient_statistics(dataset)
+        constants, num_rows = constant_context(dataset, spec.constants), log_num_rows(dataset, spec.num_rows)
+        context = jnp.concatenate([constants, jnp.arcsinh(mean), jnp.log(variance), num_rows])
+        return Features(compressed_rows(dataset, scale), context.astype(jnp.float32), dataset.row_mask)
 
     return features
 
 
-def sufficient_statistics(x: Array, dataset: Dataset) -> tuple[Array, Array]:
+def sufficient_statistics(dataset: Dataset) -> tuple[Array, Array]:
     """Mean of every feature, and what data and prior say about its variance, ``(P,)`` each.
 
     Given the factor the posterior depends on the rows through mean and scatter alone.
     """
+    x = jnp.asarray(dataset["x"], jnp.float32)
     weights = jnp.asarray(dataset.row_mask, x.dtype)[:, None]
     mean = jnp.sum(weights * x, axis=0) / jnp.sum(weights)
     scatter = jnp.sum(weights * (x - mean) ** 2, axis=0)
     concentration = dataset.constants["psi_concentration"] + 0.5 * (jnp.sum(weights) - 1.0)
     return mean, (dataset.constants["psi_rate"] + 0.5 * scatter) / concentration
-
-
-def make_validator(num_features: int):
-    """Checks a user's data set."""
-
-    def validate(dataset: Dataset) -> Dataset:
-        if "x" not in dataset:
-            raise ValueError(f"A factor model needs rows 'x' (n, {num_features}); received {sorted(dataset.rows)}.")
-        x = require_finite("x", dataset["x"])
-        if x.ndim != 2 or x.shape[1] != num_features:
-            raise ValueError(f"x must have shape (n, {num_features}), one column per feature; received {x.shape}.")
-        if not np.any(dataset.row_mask):
-            raise ValueError("The data set has no rows; at least one observation is needed.")
-        return dataset.replace(rows={"x": x})
-
-    return validate
 
 
 def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
@@ -146,10 +133,6 @@ def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         constants={name: jnp.asarray(value, jnp.float32) for name, value in spec.constants.items()},
     )
 
-    def no_inputs(rng_key: Array, row_mask: Array) -> dict[str, Array]:
-        del rng_key, row_mask
-        return {}
-
     return Task(
         name=f"fa/{scenario}",
         model=make_program(spec),
@@ -159,7 +142,7 @@ def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         compared=("z",),
         constants=spec.constants,
         features=make_features(spec),
-        validate=make_validator(num_features),
+        validate=make_rows_validator("A factor model", num_features),
         example=example,
         paper_num_rows=spec.num_rows,
         hyperprior=ranges if hyperprior == "varied" else {},

@@ -5,6 +5,7 @@ Shared by training (loss, held-out checks) and inference, so that both see one m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -131,8 +132,7 @@ class Network:
         time_key, noise_key, encoder_key, decoder_key = jax.random.split(rng_key, 4)
         model = self.model(params, encoder_key)
         memory = model.encode(*targets.features)
-        num_draws, dim = targets.theta.shape
-        config = self.config
+        dim, config = self.task.dim, self.config
         extra = jnp.zeros(())
         if config.model.base == "gaussian":
             affines = jax.vmap(factor_affine)(memory.shift, memory.scale)
@@ -143,10 +143,8 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
-        pool = Pool(x1, targets.log_weights)
-        if config.targets.shrunk_share or config.targets.num_examples:
-            num_draws = config.targets.num_examples or num_draws
-            x1 = x1[jax.random.categorical(jax.random.fold_in(time_key, 1), targets.log_weights, shape=(num_draws,))]
+        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), x1, targets.log_weights)
+        num_draws = len(x1)
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
         if config.flow.loss == "target_score":
@@ -167,6 +165,25 @@ class Network:
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         return jnp.mean(losses) + extra
+
+    def _regressed_on(self, rng_key: Array, draws: Array, log_weights: Array) -> tuple[Pool, Array]:
+        """The pool of one data set, and the draws ``(num_examples, dim)`` that examples are made of.
+
+        Exchangeable components are put into every order in the pool, and into a random one in every example.
+        """
+        which_key, order_key = jax.random.split(rng_key)
+        pool, chosen, config = Pool(draws, log_weights), draws, self.config.targets
+        if config.shrunk_share or config.num_examples:
+            num_examples = config.num_examples or len(draws)
+            chosen = draws[jax.random.categorical(which_key, log_weights, shape=(num_examples,))]
+        num = self.task.num_exchangeable
+        if num:
+            orders = jnp.asarray(list(itertools.permutations(range(num))))
+            in_all_orders = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))(draws, orders)
+            pool = Pool(in_all_orders.reshape(-1, self.task.dim), jnp.repeat(log_weights, len(orders)))
+            random_orders = orders[jax.random.randint(order_key, (len(chosen),), 0, len(orders))]
+            chosen = jax.vmap(self.task.relabel)(chosen, random_orders)
+        return pool, chosen
 
 
 def student_loss(standardized: Array) -> Array:
@@ -192,7 +209,8 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
 def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:
     """A freshly initialized nnx module for a configuration."""
     features = jax.eval_shape(task.features, task.example)
-    shape = ModelShape(task.dim, features.rows.shape[-1], features.context.shape[-1])
+    components = tuple(map(tuple, task.components.tolist())) if task.num_exchangeable else ()
+    shape = ModelShape(task.dim, features.rows.shape[-1], features.context.shape[-1], components)
     return InContextFlow(config.model, shape, rngs=nnx.Rngs(params=seed, dropout=seed + 1))
 
 
