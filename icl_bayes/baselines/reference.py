@@ -1,7 +1,8 @@
 """Reference draws: what every method is scored against, with the checks they had to pass.
 
 Where the posterior can be sampled exactly, it is; where it has few dimensions and, by nature, several modes
-(factor analysis), by importance resampling. Elsewhere four long NUTS chains run in the
+(factor analysis), by importance resampling; where components may be permuted (mixtures), by independent runs
+of tempered sequential Monte Carlo, which have to agree. Elsewhere four long NUTS chains run in the
 whitened coordinates of the best of many modes, start in modes as far apart as there are any
 with a say, and are thinned until draws are near-independent. Checks that can fail: R-hat,
 divergences, efficiency after thinning, and the agreement of two independent halves.
@@ -30,6 +31,7 @@ from icl_bayes.baselines.gaussians import ascend
 from icl_bayes.baselines.importance import ImportanceSampler, supports_importance
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.baselines.smc import SMCSampler, supports_smc
 from icl_bayes.flow import Affine, variational_gaussian
 from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
@@ -132,6 +134,11 @@ class ReferenceSampler:
         """Its compiled program is kept."""
         return ImportanceSampler(self.task)
 
+    @cached_property
+    def smc(self) -> SMCSampler:
+        """Likewise."""
+        return SMCSampler(self.task)
+
     def sample(
         self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: AnyArray | None = None
     ) -> SampleResult:
@@ -141,7 +148,7 @@ class ReferenceSampler:
             extra_starts: ``(k, dim)``, further points where the search for modes begins, such as
                 the generating ``theta`` of simulated data. They compete with all others.
 
-        ``health`` of an exact reference is the exact sampler's, and likewise by importance. Otherwise it holds
+        ``health`` of an exact reference is the exact sampler's, likewise by importance and SMC. Otherwise it holds
         ``r_hat``, ``ess`` (before thinning), ``divergences``, ``efficiency`` (effective draws per draw
         kept), ``disagreement`` (largest z-score between halves) and ``mode_spread``.
         """
@@ -150,6 +157,8 @@ class ReferenceSampler:
             return ExactSampler(self.task).sample(rng_key, dataset, num_draws)
         if supports_importance(self.task):
             return self.importance.sample(rng_key, dataset, num_draws)
+        if supports_smc(self.task):
+            return self.smc.sample(rng_key, dataset, num_draws)
         dataset = self.task.prepare(dataset)
         starts = np.zeros((0, self.task.dim)) if extra_starts is None else np.asarray(extra_starts)
         effort, seconds_compile, seconds_run = self.effort, 0.0, 0.0

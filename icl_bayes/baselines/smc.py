@@ -48,6 +48,11 @@ class SMCSettings:
     num_final_moves: int = 24
 
 
+def supports_smc(task: Task) -> bool:
+    """Whether this is the reference of a task: its components may be permuted, so that chains stay in one order."""
+    return task.num_exchangeable > 0 and not task.nuisance
+
+
 class SMCRun(NamedTuple):
     """One run.
 

@@ -1,8 +1,8 @@
 """Held-out quality during training: C2ST of network draws against draws from the posterior.
 
-Data sets come from validation seeds (below 10,000), which tables never use. Reference draws are resampled by
-importance where the posterior may have several modes. Elsewhere they are long and thinned chains started at the
-generating theta; for unimodal posteriors that is exact.
+Data sets come from validation seeds (below 10,000), which tables never use. Where posteriors have several modes, their
+reference is that of the tables. Elsewhere reference draws are long and thinned chains started at the generating theta;
+for unimodal posteriors that is exact.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import numpy as np
 from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, variational_of
 from icl_bayes.baselines.importance import supports_importance
 from icl_bayes.baselines.reference import ReferenceSampler
+from icl_bayes.baselines.smc import supports_smc
 from icl_bayes.evaluation.two_sample import c2st
 from icl_bayes.flow import Affine, Solver
 from icl_bayes.tasks import Task
@@ -57,17 +58,24 @@ def compared_matrices(task: Task, datasets: Dataset, thetas: np.ndarray) -> list
 def make_held_out(network: Network, config: NetworkConfig) -> HeldOut:
     """Simulate validation data sets at the paper's n, with draws from their posteriors."""
     task = network.task
-    by_importance = supports_importance(task)
-    datasets, chains = _simulate(task, config, _PLAIN if by_importance else _long_chains(config.targets))
-    references = _resampled(task, datasets) if by_importance else compared_matrices(task, datasets, chains)
+    has_modes = supports_importance(task) or supports_smc(task)
+    datasets, chains = _simulate(task, config, _PLAIN if has_modes else _long_chains(config.targets))
+    references = _references(task, datasets) if has_modes else compared_matrices(task, datasets, chains)
     noise = jax.random.normal(jax.random.key(VALIDATION_SEED + 1), (len(references), NUM_DRAWS, task.dim))
 
     def score_of(approximation: Callable[[Task, Dataset], tuple[Affine, GaussianInfo]]) -> float:
         affines = jax.jit(lambda datasets: jax.lax.map(lambda one: approximation(task, one)[0], datasets))(datasets)
         thetas = jax.vmap(lambda affine, z: affine.forward(z))(affines, noise)
+        if task.num_exchangeable:  # one mode, in every order
+            keys = jax.random.split(jax.random.key(VALIDATION_SEED + 3), thetas.shape[:2])
+            thetas = jax.vmap(jax.vmap(task.relabel))(thetas, _random_orders(task, keys))
         return _mean_c2st(compared_matrices(task, datasets, np.asarray(thetas)), references)
 
     return HeldOut(datasets, references, score_of(laplace_of), score_of(variational_of))
+
+
+def _random_orders(task: Task, keys: Array) -> Array:
+    return jax.vmap(jax.vmap(lambda key: jax.random.permutation(key, task.num_exchangeable)))(keys)
 
 
 def _long_chains(targets: TargetsConfig) -> TargetsConfig:
@@ -94,7 +102,7 @@ def _simulate(task: Task, config: NetworkConfig, targets: TargetsConfig) -> tupl
     return simulated.dataset, simulated.theta
 
 
-def _resampled(task: Task, datasets: Dataset) -> list[np.ndarray]:
+def _references(task: Task, datasets: Dataset) -> list[np.ndarray]:
     """Matrices of reference draws; those of a check that was not passed are better than none here."""
     sampler, matrices = ReferenceSampler(task), []
     for index in range(datasets.row_mask.shape[0]):
