@@ -167,7 +167,9 @@ class MethodRegistry:
                 f"{directory} holds a network for {posterior.task.name}, but the scenario is {task.name}. "
                 "Ask for that scenario, or point networks= to a tree FAMILY/SCENARIO[/VARIANT] of networks."
             )
-        solver = Solver("midpoint", wanted.steps) if wanted.steps else posterior.solver
+        solver = posterior.solver
+        if wanted.steps:
+            solver = Solver("midpoint", wanted.steps, exponent=solver.exponent)
         sampler = NetworkSampler(posterior, solver, wanted.moves)
         # A folder VARIANT of a tree says what it holds; all others are named by their network.
         is_named = directory.is_relative_to(self._root) and directory.name == wanted.variant
@@ -179,6 +181,8 @@ class MethodRegistry:
         if wanted.moves:
             variant += f"+polish@{wanted.moves}"
         effort = f"{solver.method} steps={solver.num_steps}" if solver.method != "dopri5" else solver.label
+        if solver.exponent != 1.0:
+            effort += f" exponent={solver.exponent:g}"
         return Method(sampler, "icl", variant, posterior.checkpoint.identity, effort)
 
     @property

@@ -47,6 +47,7 @@ class FlowConfig:
     loss: str = "target_score"
     solver: str = "multistep"
     solver_steps: int = 2
+    solver_exponent: float = 1.0
 
     def __post_init__(self) -> None:
         if self.path not in PATHS:
@@ -55,7 +56,7 @@ class FlowConfig:
             raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
 
     def make_solver(self) -> Solver:
-        return Solver(self.solver, self.solver_steps)
+        return Solver(self.solver, self.solver_steps, exponent=self.solver_exponent)
 
 
 @dataclass(frozen=True)

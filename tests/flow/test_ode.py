@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import expm
 
-from icl_bayes.flow import METHODS, Solver, solve
+from icl_bayes.flow import METHODS, Solver, make_path, solve
 
 MATRIX = np.asarray([[-0.3, 1.1], [-1.4, 0.2]], np.float32)
 START = np.asarray([[1.0, -0.5], [0.3, 2.0], [-1.2, 0.1]], np.float32)
@@ -43,6 +43,33 @@ def test_errors_fall_with_the_order_of_the_method(method: str) -> None:
     errors = [error(Solver(method, steps)) for steps in STEPS[method]]
     slope = -np.polyfit(np.log(STEPS[method]), np.log(errors), 1)[0]
     assert slope == pytest.approx(ORDERS[method], abs=0.35), errors
+
+
+@pytest.mark.parametrize("method", ["midpoint", "multistep", "rk4"])
+def test_the_order_does_not_depend_on_how_steps_are_spaced(method: str) -> None:
+    errors = [error(Solver(method, steps, exponent=2.0)) for steps in STEPS[method]]
+    slope = -np.polyfit(np.log(STEPS[method]), np.log(errors), 1)[0]
+    assert slope == pytest.approx(ORDERS[method], abs=0.35), errors
+
+
+def test_late_steps_serve_a_narrow_target() -> None:
+    """From N(0, 1) to N(0, 0.05^2) along the cosine path, whose velocity is known: most of the motion is at the end."""
+    path, sd = make_path("cosine"), 0.05
+
+    def narrow(t, x):
+        alpha, sigma, alpha_dot, sigma_dot = path.coefficients(t)
+        return (alpha * alpha_dot * sd**2 + sigma * sigma_dot) / (alpha**2 * sd**2 + sigma**2) * x
+
+    noise = np.linspace(-2.0, 2.0, 9).astype(np.float32)[:, None]
+    errors = {}
+    for exponent in (1.0, 2.0):
+        solution = solve(narrow, noise, Solver("midpoint", 12, exponent=exponent))
+        errors[exponent] = float(np.abs(np.asarray(solution.x) - sd * noise).max()) / sd
+    assert errors[2.0] < 0.5 * errors[1.0]
+    # The velocity at the start may be given from outside, in the flow's own time.
+    zero = jnp.zeros(())
+    given = solve(narrow, noise, Solver("midpoint", 12, exponent=2.0), start_velocity=narrow(zero, noise))
+    np.testing.assert_allclose(given.x, solution.x, rtol=1e-5, atol=1e-6)
 
 
 def test_the_adaptive_solver_keeps_its_tolerance() -> None:
@@ -137,6 +164,8 @@ def test_non_finite_ends_are_reported_not_hidden() -> None:
             r"Unknown solver method 'ralston'; choices: \['dopri5', 'euler', 'heun',",
         ),
         ({"num_steps": 0}, "num_steps must be at least 1; received 0"),
+        ({"exponent": 0.5}, "exponent must be at least 1"),
+        ({"method": "dopri5", "exponent": 2.0}, "dopri5, which chooses its own steps"),
     ],
 )
 def test_misuse_lists_the_choices(settings: dict, message: str) -> None:
@@ -146,4 +175,5 @@ def test_misuse_lists_the_choices(settings: dict, message: str) -> None:
 
 def test_labels_tell_solvers_apart() -> None:
     assert Solver("rk4", 8).label == "rk4-8"
+    assert Solver("midpoint", 6, exponent=2.0).label == "midpoint-6^2"
     assert Solver("dopri5", tolerance=1e-7).label == "dopri5-1e-07"
