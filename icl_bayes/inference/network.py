@@ -228,7 +228,7 @@ class AmortizedPosterior:
             rates.append(float(moves.acceptance))
             decrement, rival, step_size = float(draws.decrement), float(draws.rival), float(moves.step_size)
         theta = np.concatenate(thetas)[:num_draws]
-        named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.sites}
+        named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.outputs}
         return _Drawn(theta, named, decrement, rival, float(np.mean(rates)), step_size)
 
     def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver, polish: int) -> Program:

@@ -105,7 +105,7 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
     base = lower(sampler.find_base, (params, dataset), (_any(Affine), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
-        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.sites, 0), _any(PolishInfo))
+        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.outputs, 0), _any(PolishInfo))
         flow = lower(sampler.flow, (params, rng_key, dataset, first, base.out), drawn).compile()
         return Program(find_base.result(), flow)
 

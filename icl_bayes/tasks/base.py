@@ -92,6 +92,7 @@ class Task:
         overrides: coordinate overrides per site (see ``coordinates.resolve``).
         paper_num_rows: number of rows in the published scenario.
         options: what ``make_task`` was called with; stored in checkpoints.
+        derived: ``sites -> {name: value}`` of one draw, quantities computed from its sites and returned beside them.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
     """
 
@@ -112,6 +113,7 @@ class Task:
     hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     overrides: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    derived: Callable[[Sites], dict[str, Array]] | None = None
     num_exchangeable: int = 0
 
     def __post_init__(self) -> None:
@@ -270,9 +272,10 @@ class Task:
         return (vectors * jnp.maximum(jnp.abs(eigenvalues), 0.05)) @ vectors.T
 
     def constrain(self, theta: Array, dataset: Dataset) -> dict[str, Array]:
-        """Named sites of one ``theta`` ``(dim,)``, in the units of the model."""
+        """Named sites of one ``theta`` ``(dim,)``, in the units of the model, and what is derived from them."""
         trace = self._run(theta, dataset)[1]
-        return {name: trace[name]["value"] for name in self.sites}
+        sites = {name: trace[name]["value"] for name in self.sites}
+        return sites if self.derived is None else {**sites, **self.derived(sites)}
 
     def unconstrain(self, sites: Sites, dataset: Dataset) -> Array:
         """Inverse of :meth:`constrain` for one draw, ``(dim,)``."""
@@ -381,6 +384,11 @@ class Task:
         """Stacked draws of the compared sites, ``(num_draws, D)`` float64, constrained units."""
         columns = [np.asarray(sites[name], np.float64) for name in self.compared]
         return np.concatenate([column.reshape(column.shape[0], -1) for column in columns], axis=1)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what :meth:`constrain` returns."""
+        return tuple(self._constrained_shapes)
 
     @cached_property
     def _constrained_shapes(self) -> dict[str, tuple[int, ...]]:

@@ -163,5 +163,6 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         if hyperprior == "varied"
         else {},
         options={"hyperprior": hyperprior, "num_columns": spec.num_columns},
+        derived=lambda sites: {"weights": weights_of(sites)},
         num_exchangeable=spec.num_components,
     )

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icl_bayes.tasks import make_task
+from icl_bayes.tasks import Task, make_task
 from icl_bayes.tasks.fa import SCENARIOS
 from icl_bayes.types import Dataset
+
+
+@functools.cache
+def fa(scenario: int) -> Task:
+    return make_task(f"fa/{scenario}")
 
 
 @pytest.mark.parametrize("scenario", sorted(SCENARIOS))
 def test_theta_of_a_simulation_is_where_the_log_joint_is_high(scenario: int) -> None:
     """The expected score at the generating theta is zero; a shifted theta is noticed."""
-    task, num = make_task(f"fa/{scenario}"), 256
+    task, num = fa(scenario), 256
 
     def score(key: jax.Array) -> tuple[jax.Array, jax.Array]:
         theta, dataset = task.simulate(key, task.paper_num_rows)
@@ -31,13 +38,14 @@ def test_theta_of_a_simulation_is_where_the_log_joint_is_high(scenario: int) -> 
 
 
 def test_dimensions_are_those_of_the_paper() -> None:
-    shapes = {s: (make_task(f"fa/{s}").dim, make_task(f"fa/{s}").example["x"].shape[1]) for s in SCENARIOS}
+    shapes = {s: (one.structure.num_factors, one.structure.num_features) for s, one in SCENARIOS.items()}
+    assert (fa(3).dim, fa(3).num_columns) == shapes[3]
     assert shapes == {1: (3, 3), 2: (3, 3), 3: (3, 5), 4: (5, 15), 5: (3, 5), 6: (3, 5)}
     assert [SCENARIOS[s].num_rows for s in SCENARIOS] == [50, 50, 25, 25, 25, 25]
 
 
 def test_features_ignore_padding_and_keep_signs() -> None:
-    task = make_task("fa/3")
+    task = fa(3)
     _, dataset = task.simulate(jax.random.key(0), 20, 32)
     rows, context, row_mask = task.features(dataset)
     assert rows.shape == (32, 10)
@@ -63,7 +71,7 @@ def test_features_ignore_padding_and_keep_signs() -> None:
 )
 def test_bad_data_are_refused(rows: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        make_task("fa/3").prepare(Dataset(**rows))
+        fa(3).prepare(Dataset(**rows))
 
 
 def test_unknown_scenarios_and_options_are_refused() -> None:

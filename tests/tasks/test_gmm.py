@@ -35,7 +35,9 @@ def test_log_likelihood_is_that_of_the_mixture(scenario: int) -> None:
     task = gmm(scenario)
     theta, dataset = task.simulate(jax.random.key(0), 9, 12)
     sites = {name: np.asarray(value, np.float64) for name, value in task.constrain(theta, dataset).items()}
-    weights = np.asarray(weights_of(sites))
+    weights = sites["weights"]
+    np.testing.assert_allclose(weights, weights_of(sites), rtol=1e-6)
+    assert task.outputs == ("gamma", "sigma2", "mu", "weights")
     assert weights.sum() == pytest.approx(1.0)
     expected = 0.0
     for row in np.asarray(dataset["x"][:9], np.float64):
