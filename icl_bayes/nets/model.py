@@ -60,8 +60,10 @@ class InContextFlow(nnx.Module):
         self.encoder = ENCODER_TYPES[config.encoder](config, shape, dtype=dtype, rngs=rngs)
         held = np.asarray(shape.tokens(config.layout))
         self.num_tokens, per_token = held.shape
-        # Where each token's coordinates lie in theta, and where theta's lie among the tokens'.
-        self.gather, self.scatter = (tuple(order.tolist()) for order in (held.ravel(), np.argsort(held.ravel())))
+        # Where each token's coordinates lie in theta, and where theta's lie among the tokens'; empty for all in order.
+        is_in_order = np.array_equal(held.ravel(), np.arange(shape.dim))
+        orders = ((), ()) if is_in_order else (held.ravel().tolist(), np.argsort(held.ravel()).tolist())
+        self.gather, self.scatter = map(tuple, orders)
         self.embed_theta = nnx.Linear(per_token * (1 + config.score_kinds), width, dtype=dtype, rngs=rngs)
         self.has_token_types = config.layout == "coordinate" and self.num_tokens > 1
         if self.has_token_types:
@@ -110,7 +112,8 @@ class InContextFlow(nnx.Module):
         """
         inputs = x[None, :] if scores is None else jnp.concatenate([x[None, :], scores])
         # Token-major: (kinds, tokens, per_token) to (tokens, kinds * per_token).
-        inputs = inputs[:, np.asarray(self.gather)]
+        if self.gather:
+            inputs = inputs[:, np.asarray(self.gather)]
         tokens = jnp.swapaxes(inputs.reshape(len(inputs), self.num_tokens, -1), 0, 1).reshape(self.num_tokens, -1)
         tokens = self.embed_theta(tokens)
         if self.has_token_types:
@@ -120,7 +123,8 @@ class InContextFlow(nnx.Module):
             tokens = block(tokens, its_memory, memory.mask, condition)
         out = self.head(tokens, condition).astype(jnp.float32)
         out = jnp.swapaxes(out.reshape(self.num_tokens, len(inputs), -1), 0, 1).reshape(len(inputs), -1)
-        out = out[:, np.asarray(self.scatter)]
+        if self.scatter:
+            out = out[:, np.asarray(self.scatter)]
         if scores is None:
             return out[0]
         # The score itself is the first-order answer; the network corrects and gates it.

@@ -28,10 +28,10 @@ TINY = {
 
 
 @functools.cache
-def _built(seed: int, settings: tuple[tuple[str, object], ...]) -> InContextFlow:
+def _built(seed: int, shape: ModelShape, settings: tuple[tuple[str, object], ...]) -> InContextFlow:
     config = ModelConfig(**{**TINY, **dict(settings)})
     graph, params, rest = nnx.split(
-        nnx.eval_shape(lambda: InContextFlow(config, SHAPE, rngs=nnx.Rngs(0, dropout=1))), nnx.Param, ...
+        nnx.eval_shape(lambda: InContextFlow(config, shape, rngs=nnx.Rngs(0, dropout=1))), nnx.Param, ...
     )
     generator = np.random.default_rng(seed)
 
@@ -52,7 +52,7 @@ def _built(seed: int, settings: tuple[tuple[str, object], ...]) -> InContextFlow
 @pytest.fixture(scope="session")
 def tiny_model():
     """``**settings -> InContextFlow`` with random weights, in evaluation mode."""
-    return lambda seed=0, **settings: _built(seed, tuple(sorted(settings.items())))
+    return lambda seed=0, shape=SHAPE, **settings: _built(seed, shape, tuple(sorted(settings.items())))
 
 
 @pytest.fixture(scope="session")

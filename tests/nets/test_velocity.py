@@ -9,7 +9,7 @@ import pytest
 from flax import nnx
 
 from icl_bayes.flow import PATHS, affine_from_curvature, identity_affine, make_path
-from icl_bayes.nets import InContextFlow, make_velocity, residual_score, squash
+from icl_bayes.nets import InContextFlow, ModelShape, make_velocity, residual_score, squash
 from icl_bayes.nets.layers import Folded
 from icl_bayes.nets.velocity import score_inputs, smoothing_of
 
@@ -156,6 +156,20 @@ def test_tokens_per_coordinate_make_the_decoder_equivariant(inputs: str, tiny_mo
     moved = other.output(t, X[order], memory, None if scores is None else scores[:, order])
     np.testing.assert_allclose(moved, before[order], atol=1e-5)
     assert np.abs(model.output(t, X[order], memory, scores) - before[order]).max() > 1e-2, "Tokens differ in type."
+
+
+def test_components_are_treated_alike(tiny_model, features) -> None:
+    """Permuting components permutes the output, nothing else being changed; permuting one site alone does more."""
+    shape = ModelShape(dim=6, row_features=4, context_features=2, components=((0, 3), (1, 4), (2, 5)))
+    model, t = tiny_model(shape=shape, layout="component"), jnp.asarray(0.6)
+    memory, x = model.encode(*features), np.linspace(-1.0, 2.0, 6, dtype=np.float32)
+    before = np.asarray(model.output(t, x, memory))
+    order = [2, 0, 1, 5, 3, 4]
+    np.testing.assert_allclose(model.output(t, x[order], memory), before[order], atol=1e-5)
+    torn = [2, 0, 1, 3, 4, 5]
+    assert np.abs(model.output(t, x[torn], memory) - before[torn]).max() > 1e-2
+    with pytest.raises(ValueError, match="is for models with exchangeable components"):
+        tiny_model(layout="component")
 
 
 def test_velocities_and_losses_broadcast_nothing_silently(tiny_model, features, strict_rank_promotion: None) -> None:
