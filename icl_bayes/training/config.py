@@ -9,7 +9,7 @@ from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
 
-METRICS = ("posterior", "prior")
+METRICS = ("posterior", "prior", "pilots")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,9 @@ class TargetsConfig:
         step_size: in whitened coordinates; jittered by up to 20 %.
         metric: of the moves. ``posterior`` whitens by a Gaussian approximation of it (the base, if that is computed
             from the likelihood), ``prior`` not at all: for posteriors that have several modes, or are little narrower
-            than the prior; step sizes then vary over several orders of two below the given one.
+            than the prior; ``pilots`` by the moments of weighted draws of the prior and its shrunken versions: for
+            posteriors of few dimensions, whatever their modes and width. With the last two, step sizes vary over
+            several octaves below the given one.
         shrunk_share: share of the data sets that are simulated from a shrunken prior, so that data which the prior
             seldom brings about, though its posterior is concentrated near the prior's center, are met in training.
             Draws are weighted so that they represent the posterior under the prior itself.
@@ -102,8 +104,10 @@ class TargetsConfig:
             raise ValueError(f"targets.metric must be one of {METRICS}; received {self.metric!r}.")
         if not 0.0 <= self.shrunk_share < 1.0:
             raise ValueError(f"targets.shrunk_share must lie in [0, 1); received {self.shrunk_share}.")
-        if self.shrunk_share and (self.metric != "prior" or self.num_draws == 1):
-            raise ValueError("targets.shrunk_share needs targets.metric=prior and several draws, which it weights.")
+        if self.shrunk_share and (self.metric == "posterior" or self.num_draws == 1):
+            raise ValueError(
+                "targets.shrunk_share needs targets.metric=prior or pilots and several draws, which it weights."
+            )
         if self.mode_starts < 0:
             raise ValueError(f"targets.mode_starts must not be negative; received {self.mode_starts}.")
         if self.num_moves == 0 and self.num_draws > 1:
@@ -195,10 +199,10 @@ class NetworkConfig:
                 f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
                 "model.parametrization=residual."
             )
-        if self.targets.metric == "prior" and self.model.base in LIKELIHOOD_BASES and self.targets.num_moves:
+        if self.targets.metric != "posterior" and self.model.base in LIKELIHOOD_BASES and self.targets.num_moves:
             raise ValueError(
-                f"targets.metric=prior is for model.base=standard or gaussian; with model.base={self.model.base} "
-                "the base is the metric."
+                f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "
+                f"model.base={self.model.base} the base is the metric."
             )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
             raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, variational_of
-from icl_bayes.flow import LIKELIHOOD_BASES, Affine, identity_affine
+from icl_bayes.flow import LIKELIHOOD_BASES, Affine, affine_from_curvature, identity_affine
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
 from icl_bayes.types import Array, Dataset
@@ -27,8 +27,8 @@ MAX_RIVAL = -4.6
 """Log mass of a second mode, relative to the one taken, from which on it is not either: one percent."""
 
 
-STEP_SIZE_OCTAVES = 5
-"""Step sizes in the prior's metric: the given one, its half, and so on."""
+STEP_SIZE_OCTAVES = {"posterior": 1, "prior": 5, "pilots": 3}
+"""Step sizes by metric: the given one, its half, and so on."""
 SHRINKAGE = (0.5, 0.25, 0.125)
 """Of theta, in simulations from a shrunken prior; they are equally likely."""
 
@@ -81,9 +81,10 @@ def exact_start_chain(
     def move(state: blackjax.mcmc.hmc.HMCState, rng_key: Array):
         jitter_key, hmc_key = jax.random.split(rng_key)
         step_size = config.step_size * jax.random.uniform(jitter_key, minval=0.8, maxval=1.2)
-        if config.metric == "prior":  # a posterior may be much narrower than the prior
+        octaves = STEP_SIZE_OCTAVES[config.metric]
+        if octaves > 1:  # a posterior may be much narrower than its metric, in places
             octave_key = jax.random.fold_in(jitter_key, 1)
-            step_size = step_size / 2.0 ** jax.random.randint(octave_key, (), 0, STEP_SIZE_OCTAVES)
+            step_size = step_size / 2.0 ** jax.random.randint(octave_key, (), 0, octaves)
         state, info = kernel(
             hmc_key,
             state,
@@ -157,6 +158,8 @@ def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[A
             accepted = accepted & is_usable(info)
         else:
             affine = identity_affine(task.dim)
+        if config.metric == "pilots" and config.num_moves:
+            affine = pilot_affine(jax.random.fold_in(rng_key, 2), log_density_fn, task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
         log_weights = -jax.vmap(excess)(draws) if config.shrunk_share else jnp.zeros(len(draws))
         usable = jnp.all(jnp.isfinite(draws)) & jnp.all(jnp.isfinite(log_weights)) & accepted
@@ -165,6 +168,44 @@ def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[A
         return Targets(dataset, task.features(dataset), affine, draws, log_weights, weight, acceptance)
 
     return targets
+
+
+NUM_PILOTS, MIN_EFFECTIVE_PILOTS, ISOTROPIC_PILOTS = 128, 12.0, 4.0
+
+
+def pilot_affine(rng_key: Array, log_density_fn: Callable[[Array], Array], dim: int) -> Affine:
+    """Whitening by the moments of a density, from weighted draws of normal laws of several widths about zero.
+
+    Weights are tempered until a dozen draws have a say, so that a poor sample errs on the wide side. A function of
+    the data and of ``rng_key`` alone.
+    """
+    scales = jnp.asarray((1.0, *SHRINKAGE))
+    which = jnp.arange(NUM_PILOTS) % len(scales)
+    pilots = scales[which][:, None] * jax.random.normal(rng_key, (NUM_PILOTS, dim))
+    squares = jnp.sum(pilots**2, axis=1)[:, None]
+    log_proposal = jax.scipy.special.logsumexp(-0.5 * squares / scales**2 - dim * jnp.log(scales), axis=1)
+    log_weights = jax.vmap(log_density_fn)(pilots) - log_proposal
+    log_weights = jnp.where(jnp.isfinite(log_weights), log_weights, -1e6)
+
+    def effective(power: Array) -> Array:
+        return 1.0 / jnp.sum(jax.nn.softmax(power * log_weights) ** 2)
+
+    def halve(bounds: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
+        low, high = bounds
+        middle = 0.5 * (low + high)
+        enough = effective(middle) >= MIN_EFFECTIVE_PILOTS
+        return (jnp.where(enough, middle, low), jnp.where(enough, high, middle)), None
+
+    (power, _), _ = jax.lax.scan(halve, (jnp.zeros(()), jnp.ones(())), None, length=12)
+    power = jnp.where(effective(jnp.ones(())) >= MIN_EFFECTIVE_PILOTS, 1.0, power)
+    weights = jax.nn.softmax(power * log_weights)
+    mean = weights @ pilots
+    centred = pilots - mean
+    covariance = (weights[:, None] * centred).T @ centred
+    isotropic = (jnp.trace(covariance) / dim + 1e-6) * jnp.eye(dim)
+    count = effective(power)
+    covariance = (count * covariance + ISOTROPIC_PILOTS * isotropic) / (count + ISOTROPIC_PILOTS)
+    return affine_from_curvature(mean, jnp.linalg.inv(covariance))
 
 
 def shrinkage(rng_key: Array, share: float) -> Array:

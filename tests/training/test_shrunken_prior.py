@@ -16,6 +16,7 @@ from training.conftest import tiny_config
 
 NUM_DATASETS, NUM_ROWS = 6000, 12
 CONFIG = TargetsConfig(num_draws=6, num_moves=1, num_leapfrogs=3, metric="prior", shrunk_share=0.5)
+METRICS = {"glm/1": "pilots", "fa/6": "prior"}
 TASKS = {"glm/1": {"covariates": "gaussian", "num_columns": 2}, "fa/6": {}}
 
 
@@ -49,7 +50,7 @@ def z_scores(weighted: Targets, plain: Targets, log_weights: np.ndarray) -> np.n
 @pytest.mark.parametrize("name", TASKS)
 def test_weighted_draws_have_the_joint_law_of_the_task(name: str) -> None:
     """Weights are relative to the task's prior, so means over all simulations are those of its own joint law."""
-    shrunk = simulated(name, CONFIG)
+    shrunk = simulated(name, dataclasses.replace(CONFIG, metric=METRICS[name]))
     plain = simulated(name, TargetsConfig(num_draws=1, num_moves=0))
     assert shrunk.weight.all()
     assert np.mean(shrunk.theta[:, -1] != shrunk.theta[:, 0]) > 0.9, "The chain moved."
@@ -73,9 +74,11 @@ def test_weights_are_bounded_by_the_share_of_the_prior() -> None:
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="shrunk_share must lie in"):
         TargetsConfig(shrunk_share=1.0)
-    with pytest.raises(ValueError, match=r"needs targets\.metric=prior"):
+    with pytest.raises(ValueError, match=r"needs targets\.metric=prior or pilots"):
         TargetsConfig(shrunk_share=0.5)
-    with pytest.raises(ValueError, match=r"metric must be one of \('posterior', 'prior'\); received 'identity'"):
+    with pytest.raises(
+        ValueError, match=r"metric must be one of \('posterior', 'prior', 'pilots'\); received 'identity'"
+    ):
         TargetsConfig(metric="identity")
     standard = dataclasses.replace(
         tiny_config().model, base="standard", inputs="theta", parametrization="velocity", smoothed_score=False
