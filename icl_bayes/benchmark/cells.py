@@ -46,6 +46,21 @@ def cell_key(case: Case, method: Method, num_draws: int) -> tuple[Any, ...]:
     return tuple(fields[name] for name in CELL_FIELDS)
 
 
+def symmetrized(case: Case, sites: Mapping[str, np.ndarray]) -> Mapping[str, np.ndarray]:
+    """Draws with their exchangeable components, if the model has any, in random orders, each kept whole.
+
+    Every method is treated alike: a method that finds one labelling of a mixture is not scored worse than one that
+    finds all, nor a network that learned the symmetry better.
+    """
+    num = getattr(case.task, "num_exchangeable", 0)
+    if not num:
+        return sites
+    num_draws = len(next(iter(sites.values())))
+    generator = np.random.default_rng(case.random_seed)
+    orders = generator.permuted(np.tile(np.arange(num), (num_draws, 1)), axis=1)
+    return {name: values[np.arange(num_draws)[:, None], orders] for name, values in sites.items()}
+
+
 def compared_draws(case: Case, result: SampleResult, *, exactly: int | None = None, at_least: int = 1) -> np.ndarray:
     """The compared matrix ``(num_draws, D)`` of a result.
 
@@ -54,7 +69,7 @@ def compared_draws(case: Case, result: SampleResult, *, exactly: int | None = No
     """
     if result.status == "failed":
         raise UnscorableError(result.message or "the sampler reported failure without a message")
-    matrix = np.asarray(case.task.compared_matrix(result.sites), dtype=np.float64)
+    matrix = np.asarray(case.task.compared_matrix(symmetrized(case, result.sites)), dtype=np.float64)
     if matrix.ndim != 2 or (len(matrix) != exactly if exactly is not None else len(matrix) < at_least):
         expected = f"{exactly}" if exactly is not None else f"at least {at_least}"
         raise UnscorableError(f"received draws of shape {matrix.shape}, expected {expected} rows")

@@ -19,6 +19,8 @@ from icl_bayes.tasks.factor_law import FactorRows, FactorStructure
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
+    example_rows,
+    hyperprior_ranges,
     log_num_rows,
     make_rows_validator,
     no_inputs,
@@ -66,8 +68,6 @@ SCENARIOS: dict[int, FASpec] = {
     5: FASpec(FactorStructure(5, 3, "laplace"), _constants(0.1, 2.0, 3.0), 25),
     6: FASpec(FactorStructure(5, 3), _constants(0.1, 2.0, 3.0**0.5), 25, "laplace"),
 }
-HYPERPRIOR_FACTORS = (0.5, 2.0)
-"""Range of every prior constant in training with varied constants, relative to the scenario's."""
 
 
 def make_program(spec: FASpec):
@@ -106,7 +106,7 @@ def sufficient_statistics(dataset: Dataset) -> tuple[Array, Array]:
     mean = jnp.sum(weights * x, axis=0) / jnp.sum(weights)
     scatter = jnp.sum(weights * (x - mean) ** 2, axis=0)
     concentration = dataset.constants["psi_concentration"] + 0.5 * (jnp.sum(weights) - 1.0)
-    return mean, (dataset.constants["psi_rate"] + 0.5 * scatter) / concentration
+    return mean, jnp.asarray((dataset.constants["psi_rate"] + 0.5 * scatter) / concentration)
 
 
 def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
@@ -115,24 +115,15 @@ def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
     Args:
         scenario: 1 to 6.
         hyperprior: ``fixed`` keeps the paper's prior constants in simulation, ``varied`` draws each log-uniformly
-            within :data:`HYPERPRIOR_FACTORS` of it.
+            within :data:`icl_bayes.tasks.unlabelled.HYPERPRIOR_FACTORS` of it.
 
     Raises:
         ValueError: for an unknown scenario or option, listing the choices.
     """
     if scenario not in SCENARIOS:
         raise ValueError(f"Unknown FA scenario {scenario!r}; choices: {sorted(SCENARIOS)}.")
-    if hyperprior not in ("fixed", "varied"):
-        raise ValueError(f"Unknown hyperprior {hyperprior!r}; choices: ['fixed', 'varied'].")
     spec = SCENARIOS[scenario]
     num_features = spec.structure.num_features
-    low, high = HYPERPRIOR_FACTORS
-    ranges = {name: (low * value, high * value) for name, value in spec.constants.items()}
-    example = Dataset(
-        x=np.random.default_rng(0).normal(size=(6, num_features)).astype(np.float32),
-        constants={name: jnp.asarray(value, jnp.float32) for name, value in spec.constants.items()},
-    )
-
     return Task(
         name=f"fa/{scenario}",
         model=make_program(spec),
@@ -143,8 +134,8 @@ def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         constants=spec.constants,
         features=make_features(spec),
         validate=make_rows_validator("A factor model", num_features),
-        example=example,
+        example=example_rows(num_features, spec.constants),
         paper_num_rows=spec.num_rows,
-        hyperprior=ranges if hyperprior == "varied" else {},
+        hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": num_features},
     )

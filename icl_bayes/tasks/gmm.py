@@ -21,6 +21,8 @@ from icl_bayes.tasks.base import Features, Task
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
+    example_rows,
+    hyperprior_ranges,
     log_num_rows,
     make_rows_validator,
     no_inputs,
@@ -65,10 +67,6 @@ SCENARIOS: dict[int, GMMSpec] = {
     # Ours: far apart, of unequal size, and often fewer than there is room for.
     5: GMMSpec(5, 2, 0.4, 40.0, 500),
 }
-
-
-HYPERPRIOR_FACTORS = (0.5, 2.0)
-"""Range of every prior constant in training with varied constants, relative to the scenario's."""
 
 
 def make_program(spec: GMMSpec):
@@ -131,21 +129,14 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
     Args:
         scenario: 1 to 4 of the paper, 5 with components far apart.
         hyperprior: ``fixed`` keeps the scenario's prior constants in simulation, ``varied`` draws each log-uniformly
-            within :data:`HYPERPRIOR_FACTORS` of it.
+            within :data:`icl_bayes.tasks.unlabelled.HYPERPRIOR_FACTORS` of it.
 
     Raises:
         ValueError: for an unknown scenario or option, listing the choices.
     """
     if scenario not in SCENARIOS:
         raise ValueError(f"Unknown GMM scenario {scenario!r}; choices: {sorted(SCENARIOS)}.")
-    if hyperprior not in ("fixed", "varied"):
-        raise ValueError(f"Unknown hyperprior {hyperprior!r}; choices: ['fixed', 'varied'].")
     spec = SCENARIOS[scenario]
-    low, high = HYPERPRIOR_FACTORS
-    example = Dataset(
-        x=np.random.default_rng(0).normal(size=(6, spec.num_columns)).astype(np.float32),
-        constants={name: jnp.asarray(value, jnp.float32) for name, value in spec.constants.items()},
-    )
     return Task(
         name=f"gmm/{scenario}",
         model=make_program(spec),
@@ -156,12 +147,10 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         constants=spec.constants,
         features=make_features(spec),
         validate=make_rows_validator("A mixture", spec.num_columns),
-        example=example,
+        example=example_rows(spec.num_columns, spec.constants),
         paper_num_rows=spec.num_rows,
         starts=make_starts(spec),
-        hyperprior={name: (low * value, high * value) for name, value in spec.constants.items()}
-        if hyperprior == "varied"
-        else {},
+        hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": spec.num_columns},
         derived=lambda sites: {"weights": weights_of(sites)},
         num_exchangeable=spec.num_components,

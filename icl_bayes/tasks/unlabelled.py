@@ -28,6 +28,30 @@ def log_num_rows(dataset: Dataset, usual: int) -> Array:
     return jnp.log(dataset.num_rows / usual)[None]
 
 
+HYPERPRIOR_FACTORS = (0.5, 2.0)
+"""Range of every prior constant in training with varied constants, relative to the scenario's."""
+
+
+def hyperprior_ranges(hyperprior: str, constants: Mapping[str, float]) -> dict[str, tuple[float, float]]:
+    """Training ranges of the prior constants: none if ``fixed``, :data:`HYPERPRIOR_FACTORS` if ``varied``.
+
+    Raises:
+        ValueError: for anything else.
+    """
+    if hyperprior not in ("fixed", "varied"):
+        raise ValueError(f"Unknown hyperprior {hyperprior!r}; choices: ['fixed', 'varied'].")
+    low, high = HYPERPRIOR_FACTORS
+    return {name: (low * value, high * value) for name, value in constants.items()} if hyperprior == "varied" else {}
+
+
+def example_rows(num_columns: int, constants: Mapping[str, float]) -> Dataset:
+    """A valid data set of six rows."""
+    return Dataset(
+        x=np.random.default_rng(0).normal(size=(6, num_columns)).astype(np.float32),
+        constants={name: jnp.asarray(value, jnp.float32) for name, value in constants.items()},
+    )
+
+
 def make_rows_validator(model: str, num_columns: int) -> Callable[[Dataset], Dataset]:
     """Checks a user's data set of rows ``x`` ``(n, num_columns)``; a single column may come as ``(n,)``."""
 

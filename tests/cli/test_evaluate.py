@@ -87,7 +87,7 @@ def test_a_table_of_your_own(networks, table, tmp_path, capsys):
     ("overrides", "message"),
     [
         (["scenario=[1,8]"], "Unknown scenario(s) 8 of family 'glm'; choices: 1, 2, 3, 4, 5, 6, 7, or 'all'"),
-        (["family=gmm"], "Unknown family 'gmm'; choices: glm"),
+        (["family=gml"], "Unknown family 'gml'; choices: glm"),
         (["methods=[icl,lapalce]"], "Unknown method 'lapalce'; choices: icl, icl/VARIANT"),
         (["methods=[parallel_hmc]"], "parallel_hmc@K"),
         (["methods=[icl/laplace]"], "holds no network of variant 'laplace' for glm/1"),
