@@ -387,8 +387,8 @@ class Task:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """Names of what :meth:`constrain` returns."""
-        return tuple(self._constrained_shapes)
+        """Names of what :meth:`constrain` returns: sites, then what is derived from them."""
+        return (*self.sites, *(name for name in self._constrained_shapes if name not in self.sites))
 
     @cached_property
     def _constrained_shapes(self) -> dict[str, tuple[int, ...]]:
