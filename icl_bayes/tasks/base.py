@@ -15,12 +15,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import numpyro.distributions as dist
 from numpyro import handlers
-from numpyro.primitives import Messenger
 
 from icl_bayes.tasks.coordinates import Coordinate, resolve
 from icl_bayes.tasks.information import observation_information, observation_parameters
+from icl_bayes.tasks.program import InCoordinates, Site, observations, observed_log_prob
 from icl_bayes.types import AnyArray, Array, Dataset, Sites
 
 
@@ -36,35 +35,6 @@ class Features(NamedTuple):
     rows: Array
     context: Array
     row_mask: AnyArray
-
-
-class _Site(NamedTuple):
-    start: int
-    size: int
-    shape: tuple[int, ...]  # of the unconstrained block
-    coordinate: str
-
-
-class _InCoordinates(Messenger):
-    """Replaces each latent site's value by a function of its block of ``theta``.
-
-    Distributions are read after earlier sites have been set, so a prior that depends on its
-    parents is mapped given them. Collects the prior log density of ``theta``.
-    """
-
-    def __init__(self, fn, theta: Array, sites: Mapping[str, _Site], overrides: Mapping[str, str]) -> None:
-        self.theta, self.sites, self.overrides = theta, sites, overrides
-        self.log_prior = jnp.zeros(())
-        super().__init__(fn)
-
-    def process_message(self, msg: dict) -> None:
-        if msg["type"] != "sample" or msg["is_observed"] or msg["name"] not in self.sites:
-            return
-        site = self.sites[msg["name"]]
-        u = jax.lax.dynamic_slice_in_dim(self.theta, site.start, site.size).reshape(site.shape)
-        coordinate, fn = resolve(msg["fn"], self.overrides.get(msg["name"]))
-        msg["value"], log_density = coordinate.constrain(fn, u)
-        self.log_prior = self.log_prior + log_density
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +101,7 @@ class Task:
     # ---------------------------------------------------------------- structure
 
     @cached_property
-    def sites(self) -> dict[str, _Site]:
+    def sites(self) -> dict[str, Site]:
         """Blocks of ``theta`` in the program's order (targets lead when the program says so)."""
 
         found: dict[str, tuple[tuple[int, ...], str]] = {}
@@ -148,7 +118,7 @@ class Task:
         blocks, start = {}, 0
         for name, (shape, coordinate) in found.items():
             size = int(np.prod(shape, dtype=int))
-            blocks[name] = _Site(start, size, tuple(shape), coordinate)
+            blocks[name] = Site(start, size, tuple(shape), coordinate)
             start += size
         return blocks
 
@@ -187,7 +157,7 @@ class Task:
     # ---------------------------------------------------------------- the program, in coordinates
 
     def _run(self, theta: Array, dataset: Dataset) -> tuple[Array, dict]:
-        coordinates = _InCoordinates(self.model, theta, self.sites, self.overrides)
+        coordinates = InCoordinates(self.model, theta, self.sites, self.overrides)
         # Values lie in their support by construction; validation inside jit would only slow tracing.
         trace = handlers.trace(handlers.seed(coordinates, jax.random.key(0))).get_trace(dataset)
         return coordinates.log_prior, trace
@@ -208,7 +178,7 @@ class Task:
     def _log_joint(self) -> Callable[[Array, Dataset], Array]:
         def log_joint(theta: Array, dataset: Dataset) -> Array:
             log_prior, trace = self._run(theta, dataset)
-            return log_prior + _observed_log_prob(trace)
+            return log_prior + observed_log_prob(trace)
 
         return jax.jit(log_joint)
 
@@ -218,7 +188,7 @@ class Task:
 
     def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
         """Log probability of the observed rows given ``theta``, ``()``."""
-        return _observed_log_prob(self._run(theta, dataset)[1])
+        return observed_log_prob(self._run(theta, dataset)[1])
 
     def fisher_information(self, theta: Array, dataset: Dataset) -> Array:
         """Expected information of the observed rows plus the identity, ``(dim, dim)``.
@@ -234,11 +204,11 @@ class Task:
 
     def _compute_fisher_information(self, theta: Array, dataset: Dataset) -> Array:
         def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
-            return [observation_parameters(fn) for fn, _ in _observations(self._run(theta, dataset)[1])]
+            return [observation_parameters(fn) for fn, _ in observations(self._run(theta, dataset)[1])]
 
         jacobians = jax.jacfwd(parameters)(theta)
         total = jnp.eye(self.dim)
-        for (fn, mask), jacobian in zip(_observations(self._run(theta, dataset)[1]), jacobians, strict=True):
+        for (fn, mask), jacobian in zip(observations(self._run(theta, dataset)[1]), jacobians, strict=True):
             for information, columns in zip(observation_information(fn), jacobian, strict=True):
                 weight = jnp.where(mask, jnp.broadcast_to(information, mask.shape), 0.0)
                 flat = jnp.broadcast_to(columns, (*mask.shape, self.dim)).reshape(-1, self.dim)
@@ -252,7 +222,7 @@ class Task:
         """Whether every observation law of the program has a known expected information."""
 
         def known(theta: Array) -> list[bool]:
-            laws = _observations(self._run(theta, self.example)[1])
+            laws = observations(self._run(theta, self.example)[1])
             supported.extend(observation_parameters(fn) is not None for fn, _ in laws)
             return []
 
@@ -408,31 +378,6 @@ class Task:
                 f"({plain} against {with_padding}). Wrap the observation in "
                 "numpyro.handlers.mask(mask=dataset.row_mask) and avoid reductions over raw rows."
             )
-
-
-def _observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
-    """Observation laws with their row masks, unwrapped."""
-    found = []
-    for message in trace.values():
-        if message["type"] == "sample" and message["is_observed"]:
-            fn, mask = message["fn"], jnp.ones(jnp.shape(message["value"]), bool)
-            while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
-                if isinstance(fn, dist.MaskedDistribution):
-                    mask = mask & jnp.broadcast_to(fn._mask, mask.shape)
-                fn = fn.base_dist
-            found.append((fn, mask))
-    return found
-
-
-def _observed_log_prob(trace: Mapping[str, dict]) -> Array:
-    total = jnp.zeros(())
-    for message in trace.values():
-        if message["type"] == "sample" and message["is_observed"]:
-            log_prob = message["fn"].log_prob(message["value"])
-            if message["scale"] is not None:
-                log_prob = log_prob * message["scale"]
-            total = total + jnp.sum(log_prob)
-    return total
 
 
 __all__ = ["Coordinate", "Features", "Task"]
