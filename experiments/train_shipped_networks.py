@@ -15,15 +15,22 @@ from icl_bayes.cli.main import main as icl_bayes
 
 INFORMED_STEPS = {1: 1600, 2: 1600, 3: 3200, 4: 3200, 5: 4000, 6: 1600, 7: 4000}
 """Gradient steps of the shipped `informed` networks of GLMs; other variants take those of their experiment."""
-# With Laplace loadings the likelihood is dearer: shorter chains, and more passes over what was simulated.
-_DEAR = ["targets.num_leapfrogs=2", "targets.num_draws=32", "training.num_steps=4000"]
+# All but the last to be trained moved in the prior's metric; with Laplace loadings, whose likelihood is dear, there are
+# shorter chains and more passes over what was simulated.
+_BY_PRIOR = ["targets.metric=prior", "targets.step_size=0.4", "targets.num_leapfrogs=4"]
 FACTOR_OVERRIDES = {
-    1: [],
-    2: [*_DEAR, "training.passes=8"],
-    3: [],
-    4: [],
-    5: [*_DEAR, "training.passes=16"],
-    6: ["training.num_steps=4000"],
+    1: _BY_PRIOR,
+    2: [
+        *_BY_PRIOR[:2],
+        "targets.num_leapfrogs=2",
+        "targets.num_draws=32",
+        "training.passes=8",
+        "training.num_steps=4000",
+    ],
+    3: _BY_PRIOR,
+    4: _BY_PRIOR,
+    5: ["targets.num_draws=32", "training.passes=16", "training.num_steps=4000"],
+    6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
 """What the shipped networks of factor analysis change in their experiment."""
 
