@@ -94,7 +94,7 @@ def test_all_scenarios():
         (
             "train",
             ["experiment=x"],
-            r"no experiment 'x'. Choices of experiment: exact_start, gaussian, informed, joint",
+            r"no experiment 'x'. Choices of experiment: exact_start, fa, gaussian, gmm, informed, joint",
         ),
         ("train", ["model=small,larg"], r"no model 'larg'"),
         ("train", ["training.num_step=4"], r"Did you mean 'training.num_steps'\? Settings under training: num_steps"),

@@ -58,14 +58,14 @@ def test_exact_draws_stay_exact(accept_all: bool, monkeypatch: pytest.MonkeyPatc
 
 
 def test_inexact_draws_come_closer() -> None:
-    starts = 1.5 * np.random.default_rng(0).normal(size=(NUM, 2)) + 1.0
+    starts = 0.5 * exact_draws(0, NUM)
     target = powers(exact_draws(1, 200_000)).mean(axis=0)
     distances = [
         np.abs(powers(u).mean(axis=0) - target).max()
         for u in (starts, *(polished(starts, starts[:64], k)[0] for k in (1, 5)))
     ]
-    assert distances[1] < 0.5 * distances[0]
-    assert distances[2] < 0.1 * distances[0]
+    assert distances[1] < 0.7 * distances[0]
+    assert distances[2] < 0.15 * distances[0]
 
 
 def test_the_step_size_follows_the_width_of_the_posterior() -> None:

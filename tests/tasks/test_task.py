@@ -151,7 +151,7 @@ def test_gamma_data_sets_beyond_float32_are_not_simulated_for_training(glm) -> N
     ("call", "message"),
     [
         (lambda: make_task("glm/8"), r"Unknown task 'glm/8'; choices: glm/1, .*glm/7"),
-        (lambda: make_task("gmm/1"), "choices: glm/1"),
+        (lambda: make_task("gml/1"), "choices: glm/1"),
         (lambda: make_glm(0), r"Unknown GLM scenario 0; choices: \[1, 2, 3, 4, 5, 6, 7\]"),
         (lambda: make_task("glm/1", covariates="tabulr"), "'tabular'"),
         (lambda: make_task("glm/1", hyperprior="wide"), r"Unknown hyperprior 'wide'; choices: \['fixed', 'varied'\]"),
@@ -163,6 +163,7 @@ def test_unknown_names_list_the_choices(call, message: str) -> None:
     assert task_names() == [
         *(f"glm/{scenario}" for scenario in range(1, 8)),
         *(f"fa/{scenario}" for scenario in range(1, 7)),
+        *(f"gmm/{scenario}" for scenario in range(1, 6)),
     ]
 
 
