@@ -84,7 +84,13 @@ def _long_chains(targets: TargetsConfig) -> TargetsConfig:
     Half a period would mirror every draw, and a chain of mirrored pairs has a C2ST floor above 0.5.
     """
     return dataclasses.replace(
-        targets, num_draws=NUM_DRAWS, num_moves=5, num_leapfrogs=4, step_size=0.4, metric="posterior"
+        targets,
+        num_draws=NUM_DRAWS,
+        num_moves=5,
+        num_leapfrogs=4,
+        step_size=0.4,
+        metric="posterior",
+        shrunk_share=0.0,
     )
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from icl_bayes.tasks import make_task
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig
+from icl_bayes.training.held_out import _long_chains
 from icl_bayes.training.targets import SHRINKAGE, Targets, make_targets, shrunken_excess
 from training.conftest import tiny_config
 
@@ -69,6 +70,11 @@ def test_weights_are_bounded_by_the_share_of_the_prior() -> None:
     at_center = shrunken_excess(lambda v: task.log_prior(v, dataset), jnp.zeros(3), 0.5)
     expected = 0.5 + 0.5 * np.mean([scale**-3.0 for scale in SHRINKAGE])
     assert float(at_center) == pytest.approx(np.log(expected), rel=1e-4)
+
+
+def test_held_out_data_sets_come_from_the_prior_itself() -> None:
+    chains = _long_chains(CONFIG)
+    assert (chains.shrunk_share, chains.metric) == (0.0, "posterior")
 
 
 def test_settings_that_do_not_fit_are_refused() -> None:
