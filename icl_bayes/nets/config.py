@@ -8,7 +8,7 @@ from icl_bayes.flow import BASES
 
 ENCODERS = ("transformer", "inducing", "mlp")
 LAYOUTS = ("single", "coordinate", "component")
-INPUTS = ("theta", "theta_and_score")
+INPUTS = ("theta", "theta_and_score", "theta_and_denoised")
 PARAMETRIZATIONS = ("velocity", "residual")
 
 
@@ -25,8 +25,9 @@ class ModelConfig:
         inducing_points: number of latent tokens (``inducing``).
         mlp_rows: rows the ``mlp`` encoder is built for; more rows are an error.
         base: ``standard | gaussian | laplace | variational``, see :mod:`icl_bayes.flow.bases`.
-        inputs: ``theta`` or ``theta_and_score`` (the velocity also sees the squashed residual
-            score of the log joint at the denoised point, in whitened coordinates).
+        inputs: ``theta``, ``theta_and_score`` (the velocity also sees the squashed residual
+            score of the log joint at the denoised point, in whitened coordinates) or ``theta_and_denoised``
+            (it corrects the velocity that the task's own denoiser gives).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
         layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, or one per exchangeable
             ``component`` of the model, all treated alike.
@@ -74,8 +75,8 @@ class ModelConfig:
 
     @property
     def score_kinds(self) -> int:
-        """Number of score vectors the velocity sees."""
-        return (1 + self.smoothed_score) if self.inputs == "theta_and_score" else 0
+        """Number of vectors the velocity sees beside theta."""
+        return {"theta": 0, "theta_and_score": 1 + self.smoothed_score, "theta_and_denoised": 2}[self.inputs]
 
 
 @dataclass(frozen=True)

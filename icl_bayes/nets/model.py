@@ -107,8 +107,8 @@ class InContextFlow(nnx.Module):
             t: ``()`` time.
             x: ``(dim,)`` in base coordinates.
             memory: of the data set.
-            scores: ``(score_kinds, dim)`` squashed residual scores (``theta_and_score`` only), the
-                best estimate first.
+            scores: ``(score_kinds, dim)`` what the velocity sees beside ``x`` (see ``ModelConfig.inputs``), the
+                best estimate of the output first.
         """
         inputs = x[None, :] if scores is None else jnp.concatenate([x[None, :], scores])
         # Token-major: (kinds, tokens, per_token) to (tokens, kinds * per_token).

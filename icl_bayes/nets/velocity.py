@@ -14,6 +14,8 @@ from icl_bayes.nets.model import InContextFlow, Memory, squash
 
 Array = jax.Array
 LogDensity = Callable[[Array], Array]
+Denoiser = Callable[[Array, Array, Array], tuple[Array, Array]]
+"""``(x (dim,), alpha (), sigma ()) -> means`` of ``x_1``, each ``(dim,)``: given ``x = alpha x_1 + sigma x_0``, and not."""
 
 
 def residual_score(log_density_fn: LogDensity, affine: Affine, u: Array) -> Array:
@@ -22,6 +24,10 @@ def residual_score(log_density_fn: LogDensity, affine: Affine, u: Array) -> Arra
     Zero everywhere when the density is Gaussian and the base matches it.
     """
     return jax.grad(lambda u: log_density_fn(affine.forward(u)))(u) + u
+
+
+MIN_SIGMA = 1e-4
+"""Of the noise that a denoised state is divided by."""
 
 
 class Smoothing(NamedTuple):
@@ -71,23 +77,44 @@ def score_inputs(
     return jnp.stack([score + squash(change), score])
 
 
+def denoised_inputs(denoiser: Denoiser, path: Path, t: Array, x: Array) -> Array:
+    """What the velocity sees of a denoiser, ``(2, dim)``: the velocity of its mean, and where the data alone point."""
+    alpha, sigma, alpha_dot, sigma_dot = path.coefficients(t)
+    mean, center = denoiser(x, alpha, sigma)
+    noise = (x - alpha * mean) / jnp.maximum(sigma, MIN_SIGMA)
+    return jnp.stack([alpha_dot * mean + sigma_dot * noise, squash(center - mean)])
+
+
 def make_velocity(
-    model: InContextFlow, memory: Memory, path: Path, affine: Affine, log_density_fn: LogDensity | None
+    model: InContextFlow,
+    memory: Memory,
+    path: Path,
+    affine: Affine,
+    log_density_fn: LogDensity | None,
+    denoiser: Denoiser | None = None,
 ) -> Callable[[Array, Array], Array]:
     """``(t (), x (dim,)) -> velocity (dim,)`` in base coordinates.
 
     Args:
         affine: the base of this data set.
         log_density_fn: log joint of theta; needed when the velocity sees the score, else ``None``.
+        denoiser: of the task, for a standard base; needed when the velocity sees what it returns, else ``None``.
     """
     sees_score = model.config.inputs == "theta_and_score"
+    sees_denoised = model.config.inputs == "theta_and_denoised"
+    if sees_denoised and denoiser is None:
+        raise ValueError("This network's velocity corrects a denoiser, so it needs that of the task.")
     if sees_score and log_density_fn is None:
         raise ValueError("This network's velocity sees the score, so it needs the log joint of the task.")
     seen = log_density_fn if sees_score else None
     smoothing = smoothing_of(seen, affine) if seen is not None and model.config.smoothed_score else None
 
     def velocity(t: Array, x: Array) -> Array:
-        scores = score_inputs(seen, affine, path, t, x, smoothing) if seen is not None else None
+        scores = None
+        if seen is not None:
+            scores = score_inputs(seen, affine, path, t, x, smoothing)
+        elif sees_denoised and denoiser is not None:
+            scores = denoised_inputs(denoiser, path, t, x)
         out = model.output(t, x, memory, scores)
         if model.config.parametrization == "velocity":
             return out

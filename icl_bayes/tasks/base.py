@@ -63,6 +63,9 @@ class Task:
         paper_num_rows: number of rows in the published scenario.
         options: what ``make_task`` was called with; stored in checkpoints.
         derived: ``sites -> {name: value}`` of one draw, quantities computed from its sites and returned beside them.
+        denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from data
+            and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for velocities
+            that correct it.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
     """
 
@@ -84,6 +87,7 @@ class Task:
     overrides: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     derived: Callable[[Sites], dict[str, Array]] | None = None
+    denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
     num_exchangeable: int = 0
 
     def __post_init__(self) -> None:

@@ -153,7 +153,7 @@ def _softplus_log(w: Array) -> Array:
     return jnp.where(w < -15.0, w, jnp.log(jax.nn.softplus(safe)))
 
 
-def _log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple[Array, Array]:
+def log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple[Array, Array]:
     """Wilson-Hilferty: log of a Gamma variate from a normal one, and log |d log X / d u|."""
     w = 1.0 - 1.0 / (9.0 * concentration) + u / (3.0 * jnp.sqrt(concentration))
     log_root = _softplus_log(_CUBE_SHARPNESS * w) - jnp.log(_CUBE_SHARPNESS)
@@ -162,7 +162,8 @@ def _log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple
     return log_x, log_slope
 
 
-def _normal_from_log_gamma(concentration: Array, rate: Array, log_x: Array) -> Array:
+def normal_from_log_gamma(concentration: Array, rate: Array, log_x: Array) -> Array:
+    """Inverse of :func:`log_gamma_from_normal`."""
     root = jnp.exp((log_x - jnp.log(concentration / rate)) / 3.0) * _CUBE_SHARPNESS
     w = jnp.where(root > 15.0, root, jnp.log(jnp.expm1(jnp.minimum(root, 15.0)))) / _CUBE_SHARPNESS
     return (w - 1.0 + 1.0 / (9.0 * concentration)) * 3.0 * jnp.sqrt(concentration)
@@ -174,22 +175,22 @@ def _log_gamma_log_density(concentration: Array, rate: Array, log_x: Array) -> A
 
 
 def _gamma_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
-    log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, u)
+    log_x, log_slope = log_gamma_from_normal(fn.concentration, fn.rate, u)
     return jnp.exp(log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
 
 
 def _gamma_unconstrain(fn: _Broadcast, value: Array) -> Array:
-    return _normal_from_log_gamma(fn.concentration, fn.rate, jnp.log(value))
+    return normal_from_log_gamma(fn.concentration, fn.rate, jnp.log(value))
 
 
 def _inverse_gamma_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
     # The sign makes the map increasing; densities in log X and in -log X agree.
-    log_x, log_slope = _log_gamma_from_normal(fn.concentration, fn.rate, -u)
+    log_x, log_slope = log_gamma_from_normal(fn.concentration, fn.rate, -u)
     return jnp.exp(-log_x), jnp.sum(_log_gamma_log_density(fn.concentration, fn.rate, log_x) + log_slope)
 
 
 def _inverse_gamma_unconstrain(fn: _Broadcast, value: Array) -> Array:
-    return -_normal_from_log_gamma(fn.concentration, fn.rate, -jnp.log(value))
+    return -normal_from_log_gamma(fn.concentration, fn.rate, -jnp.log(value))
 
 
 def _bijector_constrain(fn: Any, u: Array) -> tuple[Array, Array]:

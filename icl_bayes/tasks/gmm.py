@@ -18,6 +18,7 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from icl_bayes.tasks.base import Features, Task
+from icl_bayes.tasks.mixture_denoiser import make_denoiser
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
@@ -153,5 +154,6 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": spec.num_columns},
         derived=lambda sites: {"weights": weights_of(sites)},
+        denoise=make_denoiser(spec.num_components, spec.num_columns),
         num_exchangeable=spec.num_components,
     )

@@ -204,6 +204,10 @@ class NetworkConfig:
                 f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "
                 f"model.base={self.model.base} the base is the metric."
             )
+        if self.model.inputs == "theta_and_denoised" and self.model.base != "standard":
+            raise ValueError(
+                f"model.inputs=theta_and_denoised needs model.base=standard; received model.base={self.model.base}."
+            )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
             raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")
 

@@ -28,13 +28,14 @@ from icl_bayes.flow import (
     solve,
     stratified_times,
 )
-from icl_bayes.nets import InContextFlow, ModelShape, make_velocity, residual_score
+from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
 from icl_bayes.tasks import Task
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import Array, Dataset
 
 Params = Any
+Velocity = Callable[[Array, Array], Array]
 DEGREES_OF_FREEDOM = 40.0
 
 
@@ -88,12 +89,21 @@ class Network:
     @property
     def needs_log_joint(self) -> bool:
         """Whether inference evaluates the likelihood (base or score inputs)."""
-        return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs == "theta_and_score"
+        return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs != "theta"
 
     def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
         if self.config.model.inputs != "theta_and_score":
             return None
         return lambda theta: self.task.log_joint(theta, dataset)
+
+    def _velocity(self, model: InContextFlow, memory: Memory, affine: Affine, dataset: Dataset) -> Velocity:
+        denoise, denoiser = self.task.denoise, None
+        if self.config.model.inputs == "theta_and_denoised" and denoise is not None:
+
+            def denoiser(x: Array, alpha: Array, sigma: Array) -> tuple[Array, Array]:
+                return denoise(x, alpha, sigma, dataset)
+
+        return make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset), denoiser)
 
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
@@ -116,7 +126,7 @@ class Network:
         """The rest of :meth:`draw`, from what :meth:`find_base` returned."""
         model = self.model(params)
         memory = model.encode(*self.task.features(dataset), for_many_draws=True)
-        velocity = make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset))
+        velocity = self._velocity(model, memory, affine, dataset)
         solution = solve(
             jax.vmap(velocity, (None, 0)),
             noise,
@@ -160,7 +170,7 @@ class Network:
         def example_loss(example: Example, dropout_key: Array) -> Array:
             # The module is put together inside this vmap: its dropout counters can't change from within another.
             decoder = self.model(params, dropout_key)
-            velocity = make_velocity(decoder, memory, self.path, affine, self.log_density_fn(dataset))
+            velocity = self._velocity(decoder, memory, affine, dataset)
             return loss_fn(self.path, velocity, example, pool)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))

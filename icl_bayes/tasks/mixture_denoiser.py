@@ -1,0 +1,140 @@
+"""Where a noisy view of a mixture's parameters points to, by the conjugate step of the EM algorithm.
+
+Given which component every row belongs to, all parameters have closed posteriors (gamma, inverse gamma, normal), which
+in the coordinates of ``theta`` are nearly Gaussian. With responsibilities in place of labels and a noisy view as a
+further observation, their means estimate the conditional mean that a flow's velocity is made of: exact in the limit of
+components that are far apart, or of little noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from icl_bayes.tasks.coordinates import log_gamma_from_normal, normal_from_log_gamma
+from icl_bayes.types import Array, Dataset
+
+NUM_STEPS = 2
+"""Of responsibilities and conjugate means; the first starts at the noisy view, shrunk as under the prior."""
+
+
+class Denoised(NamedTuple):
+    """Estimates from a noisy view of theta.
+
+    Attributes:
+        mean: ``(dim,)``, of theta given data and view.
+        center: ``(dim,)``, of theta given the data alone, with the same responsibilities.
+    """
+
+    mean: Array
+    center: Array
+
+
+class _Blocks(NamedTuple):
+    """``theta``: gamma ``(M,)``, sigma2 ``(M, L)`` and mu ``(M, L)``, each standard normal under the prior."""
+
+    gamma: Array
+    sigma2: Array
+    mu: Array
+
+
+def make_denoiser(num_components: int, num_columns: int) -> Callable[[Array, Array, Array, Dataset], Denoised]:
+    """The denoiser of a mixture whose theta holds gamma ``(M,)``, sigma2 ``(M, L)`` and mu ``(M, L)``, in that order.
+
+    Returns:
+        ``(x (dim,), alpha (), sigma (), dataset) -> Denoised`` for the view ``x = alpha theta + sigma noise``.
+    """
+    matrix = (num_components, num_columns)
+    edges = [num_components, num_components * (1 + num_columns)]
+
+    def split(theta: Array) -> _Blocks:
+        gamma, sigma2, mu = jnp.split(theta, edges)
+        return _Blocks(gamma, sigma2.reshape(matrix), mu.reshape(matrix))
+
+    def join(blocks: _Blocks) -> Array:
+        return jnp.concatenate([blocks.gamma, blocks.sigma2.ravel(), blocks.mu.ravel()])
+
+    def denoise(x: Array, alpha: Array, sigma: Array, dataset: Dataset) -> Denoised:
+        view = split(x)
+        point = split(alpha / (alpha**2 + sigma**2) * x)
+        center = point
+        for _ in range(NUM_STEPS):
+            point, center = _step(point, view, alpha, sigma, dataset)
+        return Denoised(join(point), join(center))
+
+    return denoise
+
+
+def responsibilities(point: _Blocks, dataset: Dataset) -> Array:
+    """Probability of every component for every row, ``(n, M)``; zero in masked rows."""
+    log_gamma, log_precision, mu = _natural(point, dataset)
+    rows = jnp.asarray(dataset["x"], jnp.float32)
+    squares = jnp.exp(log_precision) * (rows[:, None, :] - mu) ** 2
+    log_density = log_gamma + 0.5 * jnp.sum(log_precision - squares, axis=-1)
+    return jnp.where(dataset.row_mask[:, None], jax.nn.softmax(log_density, axis=1), 0.0)
+
+
+def _natural(point: _Blocks, dataset: Dataset) -> tuple[Array, Array, Array]:
+    """Logs of gamma and of the inverse of sigma2, and mu."""
+    constants = dataset.constants
+    log_gamma, _ = log_gamma_from_normal(constants["concentration"], jnp.ones(()), point.gamma)
+    log_precision, _ = _log_precision(point.sigma2, dataset)
+    return log_gamma, log_precision, point.mu * jnp.sqrt(constants["mean_spread"]) * jnp.exp(-0.5 * log_precision)
+
+
+def _log_precision(u: Array, dataset: Dataset) -> tuple[Array, Array]:
+    """Log of ``1 / sigma2`` and the log of its slope in ``-u``."""
+    constants = dataset.constants
+    return log_gamma_from_normal(constants["sigma2_concentration"], constants["sigma2_rate"], -u)
+
+
+def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Dataset) -> tuple[_Blocks, _Blocks]:
+    """Responsibilities at a point, then means given them: with the view, and without."""
+    constants, rows = dataset.constants, jnp.asarray(dataset["x"], jnp.float32)
+    shares = responsibilities(point, dataset)
+    counts = jnp.sum(shares, axis=0)
+    sums, squares = shares.T @ rows, shares.T @ rows**2
+
+    # Weights are Dirichlet given the labels; the total of gamma is independent of them and stays as it is.
+    concentration = constants["concentration"]
+    log_gamma, _, _ = _natural(point, dataset)
+    log_shares = jnp.log(_gamma_median(concentration + counts)) - jnp.log(jnp.sum(concentration + counts))
+    gamma_center = normal_from_log_gamma(concentration, jnp.ones(()), jax.nn.logsumexp(log_gamma) + log_shares)
+    _, log_slope = log_gamma_from_normal(concentration, jnp.ones(()), gamma_center)
+    gamma_precision = (concentration + counts) * jnp.exp(2.0 * log_slope)
+    gamma = (sigma**2 * gamma_precision * gamma_center + alpha * view.gamma) / (sigma**2 * gamma_precision + alpha**2)
+
+    # Normal-inverse-gamma, per component and column.
+    spread = constants["mean_spread"]
+    strength = counts[:, None] + 1.0 / spread
+    mean = sums / strength
+    shape = constants["sigma2_concentration"] + 0.5 * counts[:, None]
+    rate = constants["sigma2_rate"] + 0.5 * jnp.maximum(squares - strength * mean**2, 0.0)
+    log_precision = jnp.log(shape - 1.0 / 3.0) - jnp.log(rate)
+    sigma2_center = -normal_from_log_gamma(
+        constants["sigma2_concentration"], constants["sigma2_rate"], log_precision
+    )
+    _, log_slope = _log_precision(sigma2_center, dataset)
+    slope = jnp.exp(log_slope)
+    mu_center = mean * jnp.exp(0.5 * log_precision) / jnp.sqrt(spread)
+    # A mean in units of its component's scale moves with that scale: a pair of correlated coordinates.
+    tilt = -0.5 * mu_center * slope
+    mu_precision = spread * strength
+    sigma2_precision = shape * slope**2
+    first, second, cross = sigma2_precision + tilt**2 * mu_precision, mu_precision, -tilt * mu_precision
+    noise = sigma**2
+    right_first = noise * (first * sigma2_center + cross * mu_center) + alpha * view.sigma2
+    right_second = noise * (cross * sigma2_center + second * mu_center) + alpha * view.mu
+    a, b, c = noise * first + alpha**2, noise * second + alpha**2, noise * cross
+    determinant = a * b - c**2
+    sigma2 = (b * right_first - c * right_second) / determinant
+    mu = (a * right_second - c * right_first) / determinant
+    return _Blocks(gamma, sigma2, mu), _Blocks(gamma_center, sigma2_center, mu_center)
+
+
+def _gamma_median(concentration: Array) -> Array:
+    """About the median of a gamma law of rate one (Wilson and Hilferty, 1931)."""
+    return concentration * jnp.maximum(1.0 - 1.0 / (9.0 * concentration), 0.1) ** 3

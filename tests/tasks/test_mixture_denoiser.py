@@ -1,0 +1,91 @@
+"""The denoiser of mixtures: against exact conditional means, in its limits, and under permutations and padding."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from icl_bayes.tasks import Task
+from icl_bayes.tasks.gmm import SCENARIOS, GMMSpec, make_gmm
+from icl_bayes.types import Array, Dataset
+
+
+@functools.cache
+def gmm(scenario: int) -> Task:
+    return make_gmm(scenario)
+
+
+@functools.cache
+def one_component() -> Task:
+    """No labels to guess: given them, the parameters of every component look like this one's."""
+    SCENARIOS[0] = GMMSpec(1, 1, 2.0, 3.0, 30)
+    try:
+        return make_gmm(0)
+    finally:
+        del SCENARIOS[0]
+
+
+def view(task: Task, key: Array, alpha: float, sigma: float, num_rows: int) -> tuple[Array, Array, Dataset]:
+    theta, dataset = task.simulate(key, num_rows, num_rows + 3)
+    return theta, alpha * theta + sigma * jax.random.normal(jax.random.fold_in(key, 1), theta.shape), dataset
+
+
+@pytest.mark.parametrize(("alpha", "sigma"), [(0.4, 0.9), (0.8, 0.6), (0.97, 0.25)])
+def test_mean_is_the_conditional_mean_where_labels_are_known(alpha: float, sigma: float) -> None:
+    """By a fine grid over the three parameters, in posterior standard deviations."""
+    task = one_component()
+    _, x, dataset = view(task, jax.random.key(3), alpha, sigma, 30)
+    mean, center = task.denoise(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset)
+    axes = [np.linspace(-4.0, 4.0, 41)] + [np.linspace(value - 2.0, value + 2.0, 81) for value in np.asarray(center)[1:]]
+    grid = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3), jnp.float32)
+    log_joint = jax.lax.map(lambda theta: task.log_joint(theta, dataset), grid, batch_size=4096)
+    log_joint = log_joint - 0.5 * jnp.sum((x - alpha * grid) ** 2, axis=1) / sigma**2
+    weights = np.asarray(jax.nn.softmax(log_joint), np.float64)
+    exact = weights @ np.asarray(grid)
+    sd = np.sqrt(weights @ (np.asarray(grid) - exact) ** 2)
+    # The weight of a single component says nothing: its total is only seen through the view.
+    np.testing.assert_allclose((np.asarray(mean) - exact)[1:] / sd[1:], 0.0, atol=0.12)
+
+
+def test_better_than_the_prior_alone_and_than_the_view_alone() -> None:
+    """The mean squared error to the theta that was looked at, over simulations; each rival is the best without data."""
+    task = gmm(2)
+
+    def errors(key: Array, alpha: Array, sigma: Array) -> Array:
+        theta, x, dataset = view(task, key, alpha, sigma, 25)
+        mean, _ = task.denoise(x, alpha, sigma, dataset)
+        return jnp.stack([jnp.mean((guess - theta) ** 2) for guess in (mean, alpha * x, x / alpha)])
+
+    keys = jax.random.split(jax.random.key(0), 200)
+    for alpha, sigma in [(0.6, 0.8), (0.8, 0.6), (0.95, np.sqrt(1 - 0.95**2))]:
+        errors_of = jax.jit(jax.vmap(lambda key, a=alpha, s=sigma: errors(key, jnp.asarray(a), jnp.asarray(s))))
+        denoised, shrunk, raw = np.asarray(errors_of(keys)).mean(axis=0)
+        assert denoised < 0.9 * min(shrunk, raw)
+
+
+def test_without_noise_it_returns_theta_and_without_signal_the_center() -> None:
+    task = gmm(2)
+    theta, _, dataset = view(task, jax.random.key(1), 1.0, 0.0, 25)
+    mean, _ = task.denoise(theta, jnp.ones(()), jnp.zeros(()), dataset)
+    np.testing.assert_allclose(mean, theta, atol=1e-5)
+    mean, center = task.denoise(theta, jnp.zeros(()), jnp.ones(()), dataset)
+    np.testing.assert_allclose(mean, center, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("scenario", [1, 3, 5])
+def test_components_may_be_permuted_and_rows_padded(scenario: int) -> None:
+    task = gmm(scenario)
+    _, x, dataset = view(task, jax.random.key(2), 0.8, 0.6, 40)
+    alpha, sigma = jnp.asarray(0.8), jnp.asarray(0.6)
+    order = jax.random.permutation(jax.random.key(9), task.num_exchangeable)
+    plain = task.denoise(x, alpha, sigma, dataset)
+    permuted = task.denoise(task.relabel(x, order), alpha, sigma, dataset)
+    padded = task.denoise(x, alpha, sigma, dataset.pad_rows(64))
+    for one, other, longer in zip(plain, permuted, padded, strict=True):
+        np.testing.assert_allclose(task.relabel(one, order), other, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(one, longer, rtol=1e-4, atol=1e-4)
+        assert np.ptp(np.asarray(one)) > 0.1
