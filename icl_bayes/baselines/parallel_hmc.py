@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, NamedTuple
 
 import blackjax
@@ -18,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_bayes.baselines.common import all_finite, check_num_draws, constrain_draws, verdict
+from icl_bayes.baselines.common import all_finite, check_num_draws, constrain_draws, log_joint_of, verdict
 from icl_bayes.baselines.gaussians import (
     ENDED,
     MAX_DECREMENT,
@@ -27,19 +28,16 @@ from icl_bayes.baselines.gaussians import (
     laplace_of,
     variational_of,
 )
+from icl_bayes.baselines.moves import NUM_PILOTS, Space, default_step_size, step_sizes, tuned_moves
 from icl_bayes.baselines.programs import ProgramCache, TimedCall
 from icl_bayes.flow.bases import Affine
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
-STARTS = ("laplace", "variational", "map", "prior")
+STARTS = ("laplace", "variational", "map", "prior", "em")
+_EM_STEPS = 25
 _MIN_ACCEPTANCE = 0.5
 _TRAJECTORY = 1.8  # a little over a quarter period of a standard normal; the best of a small search on GLM 2 and 5
-
-
-def default_step_size(dim: int) -> float:
-    """Leapfrog step in whitened coordinates: acceptance near 0.9 in any dimension."""
-    return 0.95 * dim**-0.25
 
 
 class MovedChains(NamedTuple):
@@ -99,12 +97,16 @@ def parallel_moves(
 class ParallelHmcSampler:
     """One short HMC chain per draw, preconditioned by the Laplace approximation.
 
+    Where components may be permuted no Gaussian is of use. From ``prior`` and ``em`` chains then move in the task's
+    coordinates, with a step size found on further EM modes.
+
     Attributes:
         task: the model.
         num_moves: transitions per chain; none returns the starts themselves.
         start: ``laplace`` (its draws), ``variational`` (draws of the closest Gaussian, in whose whitened
-            coordinates the chains then move, too), ``map`` (the mode) or ``prior`` (standard normal
-            draws in the task's coordinates, in which the prior is about that).
+            coordinates the chains then move, too), ``map`` (the mode), ``prior`` (standard normal
+            draws in the task's coordinates, in which the prior is about that) or ``em`` (modes that the EM algorithm
+            finds from such draws, one for each).
         num_steps: leapfrog steps per move; 0 for as many as make a trajectory of length 1.8.
         step_size: in whitened coordinates; 0 for :func:`default_step_size` of the dimension.
         jitter: relative half-width of the random step sizes.
@@ -122,6 +124,11 @@ class ParallelHmcSampler:
     def __post_init__(self) -> None:
         if self.start not in STARTS:
             raise ValueError(f"Unknown start {self.start!r} of parallel_hmc; choices: {', '.join(STARTS)}.")
+        if self.start == "em" and self.task.em_step is None:
+            raise ValueError(
+                f"start=em of parallel_hmc is for mixtures; task {self.task.name!r} has no EM step. Use another of "
+                f"{', '.join(STARTS[:-1])}."
+            )
         if min(self.num_moves, self.num_steps, self.step_size) < 0:
             raise ValueError(
                 "num_moves, num_steps and step_size must not be negative; received "
@@ -145,11 +152,36 @@ class ParallelHmcSampler:
         check_num_draws(num_draws)
 
         def draw(rng_key: Array, dataset: Dataset) -> Any:
+            if self.start in ("prior", "em") and self.task.em_step is not None:
+                return self._from_everywhere(rng_key, dataset, num_draws)
             affine, info = self._gaussian(dataset)
             start_key, move_key = jax.random.split(rng_key)
             return self._moved(move_key, dataset, affine, self._starts(start_key, affine, num_draws)), info
 
         return self._result(self.programs.run(num_draws, draw, rng_key, self.task.prepare(dataset)))
+
+    def _from_everywhere(self, rng_key: Array, dataset: Dataset, num_draws: int) -> Any:
+        """Chains without a Gaussian, from as many places as there are draws."""
+        start_key, tune_key, move_key = jax.random.split(rng_key, 3)
+        noise = jax.random.normal(start_key, (num_draws + NUM_PILOTS, self.task.dim))
+        em_step = self.task.em_step
+        assert em_step is not None
+
+        def mode(theta: Array) -> Array:
+            return jax.lax.fori_loop(0, _EM_STEPS, lambda _, theta: em_step(theta, dataset), theta)
+
+        pilots = jax.vmap(mode)(noise[num_draws:])
+        starts = jax.vmap(mode)(noise[:num_draws]) if self.start == "em" else noise[:num_draws]
+        positions, acceptance = starts, jnp.ones(())
+        if self.num_moves:
+            keys = jax.random.split(move_key, num_draws)
+            space = Space(partial(log_joint_of, self.task, dataset))
+            settings = step_sizes(jnp.ones(self.task.dim))
+            positions, info = tuned_moves(tune_key, keys, space, settings, starts, pilots, self.num_moves)
+            acceptance = info.acceptance
+        rates = jnp.full(num_draws, acceptance)
+        info = GaussianInfo(jnp.zeros(()), jnp.asarray(True), jnp.asarray(-jnp.inf))
+        return (constrain_draws(self.task, positions, dataset), rates), info
 
     def _gaussian(self, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
         """The approximation in whose whitened coordinates chains move."""

@@ -19,7 +19,7 @@ import numpy as np
 from blackjax.smc.resampling import systematic
 
 from icl_bayes.baselines.common import check_num_draws, constrain_draws, verdict
-from icl_bayes.baselines.parallel_hmc import default_step_size
+from icl_bayes.baselines.moves import default_step_size
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,7 +10,9 @@ import numpy as np
 
 from icl_bayes.benchmark.cases import Case, Method
 from icl_bayes.benchmark.records import CELL_FIELDS, PROTOCOL, REFERENCE_METHOD, Record
+from icl_bayes.evaluation.two_sample import ORDERED_METRICS
 from icl_bayes.provenance import Provenance
+from icl_bayes.tasks import Task
 from icl_bayes.types import SampleResult
 
 FLOOR = Method(None, REFERENCE_METHOD, "floor")
@@ -59,6 +61,20 @@ def symmetrized(case: Case, sites: Mapping[str, np.ndarray]) -> Mapping[str, np.
     generator = np.random.default_rng(case.random_seed)
     orders = generator.permuted(np.tile(np.arange(num), (num_draws, 1)), axis=1)
     return {name: values[np.arange(num_draws)[:, None], orders] for name, values in sites.items()}
+
+
+def compared_components(case: Case) -> tuple[tuple[int, ...], ...]:
+    """For each exchangeable component of the model the columns of the compared matrix that hold it; none without."""
+    if not getattr(case.task, "num_exchangeable", 0):
+        return ()
+    assert isinstance(case.task, Task)
+    return tuple(map(tuple, case.task.compared_components.tolist()))
+
+
+def metrics_of(case: Case, metrics: Sequence[str]) -> tuple[str, ...]:
+    """Those of the metrics that exist for a case."""
+    is_exchangeable = bool(getattr(case.task, "num_exchangeable", 0))
+    return tuple(name for name in metrics if is_exchangeable or name not in ORDERED_METRICS)
 
 
 def compared_draws(case: Case, result: SampleResult, *, exactly: int | None = None, at_least: int = 1) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Names of methods, as given on a command line, to samplers with the labels they are recorded under.
 
-``icl`` is the shipped network (``informed`` in GLMs), ``icl/laplace`` another shipped variant,
+``icl`` is the shipped network (``informed`` in GLMs and mixtures), ``icl/laplace`` another shipped variant,
 ``icl@2`` the same with two midpoint steps, ``icl+polish@5`` with five HMC moves from every draw.
 All other names are those of the baselines.
 """
@@ -79,7 +79,7 @@ def check_method_names(names: Sequence[str], any_variant: bool = False) -> None:
 def variant_of(config: NetworkConfig) -> str:
     """The protocol's name for how a network was built and trained."""
     model, targets = config.model, config.targets
-    if model.base == "variational" and model.inputs == "theta_and_score":
+    if model.inputs == "theta_and_denoised" or (model.base == "variational" and model.inputs == "theta_and_score"):
         return "informed"
     if model.base == "laplace" and model.inputs == "theta":
         return "laplace"

@@ -28,6 +28,10 @@ PAPER_SIZES = {
     **{("fa", scenario): (50, 3) for scenario in "12"},
     **{("fa", scenario): (25, 5) for scenario in "356"},
     ("fa", "4"): (25, 15),
+    ("gmm", "1"): (50, 1),
+    ("gmm", "2"): (25, 3),
+    ("gmm", "3"): (50, 5),
+    ("gmm", "4"): (50, 3),
 }
 """Rows and columns of the data sets behind the published scores; those of other sizes have none beside them."""
 

@@ -36,16 +36,18 @@ class PaperTable:
     splits: tuple[str, ...]
 
 
-_GLM, _FA = tuple("1234567"), tuple("123456")
+_GLM, _FA, _GMM = tuple("1234567"), tuple("123456"), tuple("1234")
 PAPER_TABLES = {
     table.number: table
     for table in (
         PaperTable(1, "GLM, averages over scenarios", "glm", _GLM, ("synthetic", "real")),
         PaperTable(2, "GLM 5 on real data", "glm", ("5",), ("real",)),
         PaperTable(3, "factor analysis, averages over scenarios", "fa", _FA, ("synthetic", "real")),
+        PaperTable(4, "Gaussian mixtures, averages over scenarios", "gmm", _GMM, ("synthetic", "real")),
         PaperTable(8, "seconds for 1,000 draws, GLM", "glm", _GLM, ("synthetic", "real")),
         PaperTable(12, "GLM, every scenario", "glm", _GLM, ("synthetic", "real")),
         PaperTable(13, "factor analysis, every scenario", "fa", _FA, ("synthetic", "real")),
+        PaperTable(14, "Gaussian mixtures, every scenario", "gmm", _GMM, ("synthetic", "real")),
     )
 }
 

@@ -20,7 +20,16 @@ import numpy as np
 
 from icl_bayes.baselines.programs import release_programs
 from icl_bayes.benchmark.cases import Case, Method, Methods, ReferenceProvider, as_method, draw_key
-from icl_bayes.benchmark.cells import FLOOR, UnscorableError, cell_key, compared_draws, make_records, with_duplicates
+from icl_bayes.benchmark.cells import (
+    FLOOR,
+    UnscorableError,
+    cell_key,
+    compared_components,
+    compared_draws,
+    make_records,
+    metrics_of,
+    with_duplicates,
+)
 from icl_bayes.benchmark.records import Record, RecordWriter, latest, read_records
 from icl_bayes.benchmark.scoring import ScorePool
 from icl_bayes.benchmark.stored_draws import ReferenceStore, draws_path, save_result
@@ -132,7 +141,10 @@ class _Run:
         metrics: tuple[str, ...],
         finish: Callable[[Future[dict[str, float]]], None],
     ) -> None:
-        future = self.pool.submit(matrix, reference.compared, seed=case.random_seed, metrics=metrics)
+        components = compared_components(case)
+        future = self.pool.submit(
+            matrix, reference.compared, seed=case.random_seed, metrics=metrics, components=components
+        )
         self.pending.append((future, lambda: finish(future)))
 
     def collect(self, *, wait: bool) -> None:
@@ -159,7 +171,8 @@ class _Run:
         """Score every method that is not on file; ``tick`` is called once per method."""
         wanted: list[tuple[Method, tuple[str, ...]]] = []
         for method in methods:
-            missing = tuple(metric for metric in self.settings.metrics if metric not in self._rows(case, method))
+            metrics = metrics_of(case, self.settings.metrics)
+            missing = tuple(metric for metric in metrics if metric not in self._rows(case, method))
             failure = self._failure_on_file(case, method)
             if failure is None and missing:
                 wanted.append((method, missing))
@@ -214,7 +227,8 @@ class _Run:
         return _Reference(result, matrix[order[:num_draws]], matrix[order[num_draws : 2 * num_draws]], known)
 
     def _submit_floor(self, case: Case, reference: _Reference) -> None:
-        missing = tuple(metric for metric in self.settings.metrics if metric not in reference.floor)
+        metrics = metrics_of(case, self.settings.metrics)
+        missing = tuple(metric for metric in metrics if metric not in reference.floor)
         if not missing:
             return
 

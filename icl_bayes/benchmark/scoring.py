@@ -88,10 +88,16 @@ class ScorePool:
             self._idle.put(None)
 
     def submit(
-        self, draws: np.ndarray, reference: np.ndarray, *, seed: int, metrics: tuple[str, ...]
+        self,
+        draws: np.ndarray,
+        reference: np.ndarray,
+        *,
+        seed: int,
+        metrics: tuple[str, ...],
+        components: tuple[tuple[int, ...], ...] = (),
     ) -> Future[dict[str, float]]:
         """Scores of ``draws`` against ``reference`` by name, or a `ScoringError` in the future."""
-        job = {"draws": draws, "reference": reference, "seed": seed, "metrics": metrics}
+        job = {"draws": draws, "reference": reference, "seed": seed, "metrics": metrics, "components": components}
         if self._threads is not None:
             return self._threads.submit(self._score, job)
         future: Future[dict[str, float]] = Future()

@@ -11,11 +11,12 @@ from icl_bayes.benchmark.aggregate import Summary, Unscored, across_scenarios, c
 from icl_bayes.benchmark.cases import method_label
 from icl_bayes.benchmark.records import METHOD_FIELDS, REFERENCE_METHOD, Record
 
-TABLE_METRICS = ("c2st", "c2st_auc", "mmd", "w1", "w2")
+TABLE_METRICS = ("c2st", "c2st_auc", "c2st_ordered", "mmd", "w1", "w2")
 COMPACT_METRICS = ("c2st", "mmd", "w2")
 METRIC_NAMES = {
     "c2st": "C2ST",
     "c2st_auc": "C2ST (AUC)",
+    "c2st_ordered": "C2ST, components in order",
     "mmd": "MMD",
     "w1": "W1",
     "w2": "W2",

@@ -15,8 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 MMD_MULTIPLIERS = (0.25, 0.5, 1.0, 2.0, 4.0)
-METRICS = ("c2st", "c2st_auc", "mmd", "w1", "w2")
+METRICS = ("c2st", "c2st_auc", "c2st_ordered", "mmd", "w1", "w2")
 """Names of the scores that `two_sample_scores` returns, in that order."""
+ORDERED_METRICS = ("c2st_ordered",)
+"""Those that exist only where components may be permuted."""
 
 _BLOCK_ENTRIES = 4_000_000  # pairwise entries held at once by the MMD: 32 MB of float64
 
@@ -184,8 +186,29 @@ def wasserstein2(draws: np.ndarray, reference: np.ndarray, *, max_iterations: in
     return float(np.sqrt(max(0.0, _optimal_cost(draws, reference, "sqeuclidean", max_iterations))))
 
 
+def in_order(draws: np.ndarray, components: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """Draws ``(num_draws, dim)`` with the components of each, kept whole, in the order of their first column.
+
+    What is left does not depend on how components were numbered, and everything else is: a classifier can no longer
+    be kept busy by permutations.
+
+    Args:
+        components: for each component the columns that hold it, all in the same order.
+    """
+    columns = np.asarray(components)
+    order = np.argsort(draws[:, columns[:, 0]], axis=1, kind="stable")
+    ordered = np.array(draws, copy=True)
+    ordered[:, columns.ravel()] = draws[np.arange(len(draws))[:, None], columns[order].reshape(len(draws), -1)]
+    return ordered
+
+
 def two_sample_scores(
-    draws: np.ndarray, reference: np.ndarray, *, seed: int, metrics: tuple[str, ...] = METRICS
+    draws: np.ndarray,
+    reference: np.ndarray,
+    *,
+    seed: int,
+    metrics: tuple[str, ...] = METRICS,
+    components: tuple[tuple[int, ...], ...] = (),
 ) -> dict[str, float]:
     """Several scores of one set of draws, by name.
 
@@ -194,14 +217,20 @@ def two_sample_scores(
         reference: ``(num_reference, dim)``.
         seed: seed of the classifier test.
         metrics: which of `METRICS` to compute.
+        components: see :func:`in_order`; needed by `ORDERED_METRICS`.
     """
     unknown = [name for name in metrics if name not in METRICS]
     if unknown:
         raise ValueError(f"Unknown metrics {unknown}; choose from {list(METRICS)}.")
+    if not components and any(name in ORDERED_METRICS for name in metrics):
+        raise ValueError(f"Metrics {list(ORDERED_METRICS)} need the columns of exchangeable components.")
     scores: dict[str, float] = {}
     if "c2st" in metrics or "c2st_auc" in metrics:
         classifier = c2st(draws, reference, seed=seed)
         scores["c2st"], scores["c2st_auc"] = classifier.accuracy, classifier.auc
+    if "c2st_ordered" in metrics:
+        ordered = c2st(in_order(draws, components), in_order(reference, components), seed=seed)
+        scores["c2st_ordered"] = ordered.accuracy
     if "mmd" in metrics:
         scores["mmd"] = mmd(draws, reference)
     if "w1" in metrics:

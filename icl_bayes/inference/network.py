@@ -132,7 +132,7 @@ class AmortizedPosterior:
                 ``Dataset(constants=...)``, else the task's defaults are used.
             solver: default the network's own.
             polish: number of HMC moves from every draw, which leave the posterior invariant and bring draws closer to
-                it (:mod:`icl_bayes.inference.polish`); they evaluate the likelihood.
+                it (:mod:`icl_bayes.baselines.moves`); they evaluate the likelihood.
 
         Raises:
             ValueError: for data the model cannot be conditioned on (see :meth:`Task.prepare`),

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.baselines.gaussians import GaussianInfo
+from icl_bayes.baselines.moves import NOT_MOVED, NUM_PILOTS, MoveInfo, polish
 from icl_bayes.flow import Affine, Solver
-from icl_bayes.inference.polish import NUM_PILOTS, PolishInfo, polish
 from icl_bayes.inference.program_store import Lowered
 from icl_bayes.training.network import Network, ThetaDraws
 from icl_bayes.types import Array, Dataset
@@ -25,7 +25,7 @@ AT_ONCE = 8
 """Data sets computed side by side; with more, intermediate results no longer fit the caches of a CPU."""
 
 Base = tuple[Affine, GaussianInfo]
-Drawn = tuple[ThetaDraws, dict[str, Array], PolishInfo]
+Drawn = tuple[ThetaDraws, dict[str, Array], MoveInfo]
 Lower = Callable[[Callable[..., Any], tuple, Any], Lowered]
 """``(fn, arguments, a tree of the structure of the result)`` to a program before compilation."""
 
@@ -38,7 +38,7 @@ class Sampler:
         network: whose draws.
         size: draws per call.
         solver: of the ODE.
-        num_moves: of every draw after the flow, see :mod:`icl_bayes.inference.polish`.
+        num_moves: of every draw after the flow, see :mod:`icl_bayes.baselines.moves`.
         over_datasets: whether keys, data sets and bases are stacked.
     """
 
@@ -65,24 +65,14 @@ class Sampler:
         # One key per draw, by its index: draws do not depend on how they are chunked.
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(self.size))
         noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
-        info = PolishInfo(jnp.ones(()), jnp.zeros(()))
         if not self.num_moves:
             draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
-            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), info
+            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), NOT_MOVED
         pilot_key, step_key = jax.random.split(jax.random.fold_in(rng_key, _PILOTS))
         noise = jnp.concatenate([noise, jax.random.normal(pilot_key, (NUM_PILOTS, task.dim))])
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
-        affine = base[0]
-        whitened = affine.backward(draws.theta)
-        moved, info = polish(
-            step_key,
-            jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys),
-            lambda u: task.log_joint(affine.forward(u), dataset),
-            whitened[: self.size],
-            whitened[self.size :],
-            self.num_moves,
-        )
-        theta = affine.forward(moved)
+        move_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
+        theta, info = polish(step_key, move_keys, task, dataset, base[0], draws.theta, self.num_moves)
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
         return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), info
@@ -105,7 +95,7 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
     base = lower(sampler.find_base, (params, dataset), (_any(Affine), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
-        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.outputs, 0), _any(PolishInfo))
+        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.outputs, 0), _any(MoveInfo))
         flow = lower(sampler.flow, (params, rng_key, dataset, first, base.out), drawn).compile()
         return Program(find_base.result(), flow)
 

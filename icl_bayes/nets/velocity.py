@@ -15,7 +15,8 @@ from icl_bayes.nets.model import InContextFlow, Memory, squash
 Array = jax.Array
 LogDensity = Callable[[Array], Array]
 Denoiser = Callable[[Array, Array, Array], tuple[Array, Array]]
-"""``(x (dim,), alpha (), sigma ()) -> means`` of ``x_1``, each ``(dim,)``: given ``x = alpha x_1 + sigma x_0``, and not."""
+"""``(x (dim,), alpha (), sigma ()) -> means`` of ``x_1``, each ``(dim,)``: with the view ``x = alpha x_1 + sigma x_0``,
+and without."""
 
 
 def residual_score(log_density_fn: LogDensity, affine: Affine, u: Array) -> Array:

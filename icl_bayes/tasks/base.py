@@ -63,9 +63,10 @@ class Task:
         paper_num_rows: number of rows in the published scenario.
         options: what ``make_task`` was called with; stored in checkpoints.
         derived: ``sites -> {name: value}`` of one draw, quantities computed from its sites and returned beside them.
-        denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from data
-            and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for velocities
-            that correct it.
+        denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from
+            the data and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for
+            velocities that correct it.
+        em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
     """
 
@@ -88,6 +89,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     derived: Callable[[Sites], dict[str, Array]] | None = None
     denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
+    em_step: Callable[[Array, Dataset], Array] | None = None
     num_exchangeable: int = 0
 
     def __post_init__(self) -> None:
@@ -147,6 +149,16 @@ class Task:
             np.arange(site.start, site.start + site.size).reshape(self.num_exchangeable, -1)
             for site in self.sites.values()
         ]
+        return np.concatenate(blocks, axis=1)
+
+    @cached_property
+    def compared_components(self) -> np.ndarray:
+        """Where each exchangeable component lies in :meth:`compared_matrix`, ``(num_exchangeable, k)``."""
+        blocks, start = [], 0
+        for name in self.compared:
+            size = int(np.prod(self._constrained_shapes[name], dtype=int))
+            blocks.append(np.arange(start, start + size).reshape(self.num_exchangeable, -1))
+            start += size
         return np.concatenate(blocks, axis=1)
 
     def relabel(self, theta: Array, order: Array) -> Array:

@@ -47,15 +47,7 @@ def make_denoiser(num_components: int, num_columns: int) -> Callable[[Array, Arr
     Returns:
         ``(x (dim,), alpha (), sigma (), dataset) -> Denoised`` for the view ``x = alpha theta + sigma noise``.
     """
-    matrix = (num_components, num_columns)
-    edges = [num_components, num_components * (1 + num_columns)]
-
-    def split(theta: Array) -> _Blocks:
-        gamma, sigma2, mu = jnp.split(theta, edges)
-        return _Blocks(gamma, sigma2.reshape(matrix), mu.reshape(matrix))
-
-    def join(blocks: _Blocks) -> Array:
-        return jnp.concatenate([blocks.gamma, blocks.sigma2.ravel(), blocks.mu.ravel()])
+    split = _splitter(num_components, num_columns)
 
     def denoise(x: Array, alpha: Array, sigma: Array, dataset: Dataset) -> Denoised:
         view = split(x)
@@ -63,9 +55,40 @@ def make_denoiser(num_components: int, num_columns: int) -> Callable[[Array, Arr
         center = point
         for _ in range(NUM_STEPS):
             point, center = _step(point, view, alpha, sigma, dataset)
-        return Denoised(join(point), join(center))
+        return Denoised(_join(point), _join(center))
 
     return denoise
+
+
+def make_em_step(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
+    """One step ``(theta (dim,), dataset) -> theta`` towards a mode of the posterior."""
+    split = _splitter(num_components, num_columns)
+
+    def em_step(theta: Array, dataset: Dataset) -> Array:
+        point = split(theta)
+        center = _step(point, point, jnp.zeros(()), jnp.ones(()), dataset)[1]
+        # The total of gamma is independent of everything else, and kept, so that many steps do not let it drift.
+        (before, *_), (after, *_) = _natural(point, dataset), _natural(center, dataset)
+        log_gamma = after - jax.nn.logsumexp(after) + jax.nn.logsumexp(before)
+        gamma = normal_from_log_gamma(dataset.constants["concentration"], jnp.ones(()), log_gamma)
+        return _join(center._replace(gamma=gamma))
+
+    return em_step
+
+
+def _splitter(num_components: int, num_columns: int) -> Callable[[Array], _Blocks]:
+    matrix = (num_components, num_columns)
+    edges = [num_components, num_components * (1 + num_columns)]
+
+    def split(theta: Array) -> _Blocks:
+        gamma, sigma2, mu = jnp.split(theta, edges)
+        return _Blocks(gamma, sigma2.reshape(matrix), mu.reshape(matrix))
+
+    return split
+
+
+def _join(blocks: _Blocks) -> Array:
+    return jnp.concatenate([blocks.gamma, blocks.sigma2.ravel(), blocks.mu.ravel()])
 
 
 def responsibilities(point: _Blocks, dataset: Dataset) -> Array:
@@ -114,9 +137,7 @@ def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Da
     shape = constants["sigma2_concentration"] + 0.5 * counts[:, None]
     rate = constants["sigma2_rate"] + 0.5 * jnp.maximum(squares - strength * mean**2, 0.0)
     log_precision = jnp.log(shape - 1.0 / 3.0) - jnp.log(rate)
-    sigma2_center = -normal_from_log_gamma(
-        constants["sigma2_concentration"], constants["sigma2_rate"], log_precision
-    )
+    sigma2_center = -normal_from_log_gamma(constants["sigma2_concentration"], constants["sigma2_rate"], log_precision)
     _, log_slope = _log_precision(sigma2_center, dataset)
     slope = jnp.exp(log_slope)
     mu_center = mean * jnp.exp(0.5 * log_precision) / jnp.sqrt(spread)

@@ -9,7 +9,8 @@ from blackjax.mcmc.hmc import hmc_proposal
 from helpers import assert_mean_within_mcse
 
 from icl_bayes.baselines import make_baseline
-from icl_bayes.baselines.parallel_hmc import default_step_size, parallel_moves
+from icl_bayes.baselines.moves import default_step_size
+from icl_bayes.baselines.parallel_hmc import parallel_moves
 
 
 def powers(thetas: np.ndarray) -> np.ndarray:

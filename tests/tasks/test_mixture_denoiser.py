@@ -40,7 +40,9 @@ def test_mean_is_the_conditional_mean_where_labels_are_known(alpha: float, sigma
     task = one_component()
     _, x, dataset = view(task, jax.random.key(3), alpha, sigma, 30)
     mean, center = task.denoise(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset)
-    axes = [np.linspace(-4.0, 4.0, 41)] + [np.linspace(value - 2.0, value + 2.0, 81) for value in np.asarray(center)[1:]]
+    axes = [np.linspace(-4.0, 4.0, 41)] + [
+        np.linspace(value - 2.0, value + 2.0, 81) for value in np.asarray(center)[1:]
+    ]
     grid = jnp.asarray(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3), jnp.float32)
     log_joint = jax.lax.map(lambda theta: task.log_joint(theta, dataset), grid, batch_size=4096)
     log_joint = log_joint - 0.5 * jnp.sum((x - alpha * grid) ** 2, axis=1) / sigma**2
@@ -89,3 +91,20 @@ def test_components_may_be_permuted_and_rows_padded(scenario: int) -> None:
         np.testing.assert_allclose(task.relabel(one, order), other, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(one, longer, rtol=1e-4, atol=1e-4)
         assert np.ptp(np.asarray(one)) > 0.1
+
+
+def test_em_steps_climb_and_settle() -> None:
+    """From prior draws: the likelihood rises on the way, and the last step hardly moves."""
+    task = gmm(2)
+    _, _, dataset = view(task, jax.random.key(4), 1.0, 0.0, 25)
+    em_step = task.em_step
+    assert em_step is not None
+    starts = jax.random.normal(jax.random.key(5), (64, task.dim))
+    paths = jax.jit(
+        jax.vmap(lambda theta: jax.lax.scan(lambda one, _: (em_step(one, dataset),) * 2, theta, None, length=60)[1])
+    )(starts)
+    likelihood = jax.jit(jax.vmap(lambda theta: task.log_likelihood(theta, dataset)))
+    first, later = np.asarray(likelihood(starts)), np.asarray(likelihood(paths[:, -1]))
+    assert np.mean(later > first) > 0.95
+    assert np.median(later - first) > 5.0
+    assert float(jnp.median(jnp.max(jnp.abs(paths[:, -1] - paths[:, -2]), axis=1))) < 1e-2

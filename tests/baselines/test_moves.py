@@ -9,8 +9,8 @@ import pytest
 from blackjax.mcmc.hmc import hmc_proposal
 from helpers import assert_mean_within_mcse
 
+from icl_bayes.baselines.moves import LADDER, Space, find_setting, step_sizes, tuned_moves
 from icl_bayes.inference import load
-from icl_bayes.inference.polish import LADDER, find_step_size, polish
 from icl_bayes.types import Dataset
 
 NUM = 20_000
@@ -23,7 +23,10 @@ def log_exponential(u: jax.Array) -> jax.Array:
 
 def polished(starts: np.ndarray, pilots: np.ndarray, num_moves: int = 3, log_density_fn=log_exponential):
     keys = jax.random.split(jax.random.key(1), len(starts))
-    program = jax.jit(lambda starts, pilots: polish(jax.random.key(0), keys, log_density_fn, starts, pilots, num_moves))
+    space, settings = Space(log_density_fn), step_sizes(jnp.ones(starts.shape[1]))
+    program = jax.jit(
+        lambda starts, pilots: tuned_moves(jax.random.key(0), keys, space, settings, starts, pilots, num_moves)
+    )
     positions, info = program(starts.astype(np.float32), pilots.astype(np.float32))
     return np.asarray(positions, np.float64), float(info.acceptance), float(info.step_size)
 
@@ -44,7 +47,7 @@ def test_exact_draws_stay_exact(accept_all: bool, monkeypatch: pytest.MonkeyPatc
 
     if accept_all:
         monkeypatch.setitem(hmc_proposal.__kwdefaults__, "sample_proposal", always)
-        monkeypatch.setattr("icl_bayes.inference.polish.LADDER", (1.3,))
+        monkeypatch.setattr("icl_bayes.baselines.moves.LADDER", (1.3,))
     starts = exact_draws(0, NUM)
     positions, acceptance, _ = polished(starts, exact_draws(1, 64))
     assert np.mean(np.any(positions != starts, axis=1)) > 0.9, "The chains moved."
@@ -74,7 +77,9 @@ def test_the_step_size_follows_the_width_of_the_posterior() -> None:
     for width in (1.0, 0.1):
         pilots = jnp.asarray(width * rng.normal(size=(64, 3)), jnp.float32)
         log_density_fn = lambda u, width=width: -0.5 * jnp.sum((u / width) ** 2)  # noqa: E731
-        found[width] = float(find_step_size(jax.random.key(0), log_density_fn, pilots))
+        found[width] = float(
+            find_setting(jax.random.key(0), Space(log_density_fn), step_sizes(jnp.ones(3)), pilots).step_size
+        )
     assert found[0.1] < 0.3 * found[1.0]
     assert len(LADDER) > 3
 
