@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
+    from icl_bayes.inference.mixture import Mixture
+
 
 @dataclass(eq=False)
 class Posterior(Mapping[str, np.ndarray]):
@@ -70,29 +72,26 @@ class Posterior(Mapping[str, np.ndarray]):
         Args:
             probability: mass of the interval, in (0, 1).
         """
-        import pandas as pd
+        from icl_bayes.inference.summaries import summarize
 
-        if not 0.0 < probability < 1.0:
-            raise ValueError(f"probability must lie in (0, 1); received {probability}.")
         draws, labels = self.target_matrix()
-        tail = 0.5 * (1.0 - probability)
-        low, median, high = np.quantile(draws, [tail, 0.5, 1.0 - tail], axis=0)
-        return pd.DataFrame(
-            {
-                "mean": draws.mean(axis=0),
-                "sd": draws.std(axis=0, ddof=1) if self.num_draws > 1 else np.zeros(draws.shape[1]),
-                f"{100 * tail:g}%": low,
-                "50%": median,
-                f"{100 * (1 - tail):g}%": high,
-            },
-            index=labels,
-        )
+        return summarize(draws, labels, probability)
 
     def to_inference_data(self) -> Any:
         """ArviZ ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (ArviZ 1) with posterior and data."""
         from icl_bayes.inference.arviz_bridge import to_inference_data
 
         return to_inference_data(self)
+
+    def mixture(self) -> Mixture:
+        """The posterior of a mixture, read without regard to the numbers of its components.
+
+        Raises:
+            ValueError: for a model that is not a mixture.
+        """
+        from icl_bayes.inference.mixture import read_mixture
+
+        return read_mixture(self)
 
     def plot(self, reference: Mapping[str, np.ndarray] | None = None) -> matplotlib.figure.Figure:
         """Marginal densities of every coordinate; ``reference`` draws are drawn beside them.

@@ -66,6 +66,8 @@ class Task:
         denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from
             the data and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for
             velocities that correct it.
+        responsibilities: ``(theta (dim,), dataset) -> (n, M)``, of a mixture: the probability of every component for
+            every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
     """
@@ -89,6 +91,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     derived: Callable[[Sites], dict[str, Array]] | None = None
     denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
+    responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
     num_exchangeable: int = 0
 

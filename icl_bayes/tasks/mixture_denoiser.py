@@ -70,7 +70,7 @@ def make_em_step(num_components: int, num_columns: int) -> Callable[[Array, Data
         # The total of gamma is independent of everything else, and kept, so that many steps do not let it drift.
         (before, *_), (after, *_) = _natural(point, dataset), _natural(center, dataset)
         log_gamma = after - jax.nn.logsumexp(after) + jax.nn.logsumexp(before)
-        gamma = normal_from_log_gamma(dataset.constants["concentration"], jnp.ones(()), log_gamma)
+        gamma = normal_from_log_gamma(_constants(dataset)["concentration"], jnp.ones(()), log_gamma)
         return _join(center._replace(gamma=gamma))
 
     return em_step
@@ -91,8 +91,13 @@ def _join(blocks: _Blocks) -> Array:
     return jnp.concatenate([blocks.gamma, blocks.sigma2.ravel(), blocks.mu.ravel()])
 
 
-def responsibilities(point: _Blocks, dataset: Dataset) -> Array:
-    """Probability of every component for every row, ``(n, M)``; zero in masked rows."""
+def make_responsibilities(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
+    """``(theta (dim,), dataset) -> (n, M)``, the probability of every component for every row; zero in masked rows."""
+    split = _splitter(num_components, num_columns)
+    return lambda theta, dataset: _responsibilities(split(theta), dataset)
+
+
+def _responsibilities(point: _Blocks, dataset: Dataset) -> Array:
     log_gamma, log_precision, mu = _natural(point, dataset)
     rows = jnp.asarray(dataset["x"], jnp.float32)
     squares = jnp.exp(log_precision) * (rows[:, None, :] - mu) ** 2
@@ -100,9 +105,13 @@ def responsibilities(point: _Blocks, dataset: Dataset) -> Array:
     return jnp.where(dataset.row_mask[:, None], jax.nn.softmax(log_density, axis=1), 0.0)
 
 
+def _constants(dataset: Dataset) -> dict[str, Array]:
+    return {name: jnp.asarray(value) for name, value in dataset.constants.items()}
+
+
 def _natural(point: _Blocks, dataset: Dataset) -> tuple[Array, Array, Array]:
     """Logs of gamma and of the inverse of sigma2, and mu."""
-    constants = dataset.constants
+    constants = _constants(dataset)
     log_gamma, _ = log_gamma_from_normal(constants["concentration"], jnp.ones(()), point.gamma)
     log_precision, _ = _log_precision(point.sigma2, dataset)
     return log_gamma, log_precision, point.mu * jnp.sqrt(constants["mean_spread"]) * jnp.exp(-0.5 * log_precision)
@@ -110,14 +119,14 @@ def _natural(point: _Blocks, dataset: Dataset) -> tuple[Array, Array, Array]:
 
 def _log_precision(u: Array, dataset: Dataset) -> tuple[Array, Array]:
     """Log of ``1 / sigma2`` and the log of its slope in ``-u``."""
-    constants = dataset.constants
+    constants = _constants(dataset)
     return log_gamma_from_normal(constants["sigma2_concentration"], constants["sigma2_rate"], -u)
 
 
 def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Dataset) -> tuple[_Blocks, _Blocks]:
     """Responsibilities at a point, then means given them: with the view, and without."""
-    constants, rows = dataset.constants, jnp.asarray(dataset["x"], jnp.float32)
-    shares = responsibilities(point, dataset)
+    constants, rows = _constants(dataset), jnp.asarray(dataset["x"], jnp.float32)
+    shares = _responsibilities(point, dataset)
     counts = jnp.sum(shares, axis=0)
     sums, squares = shares.T @ rows, shares.T @ rows**2
 

@@ -98,11 +98,8 @@ class Network:
 
     def _velocity(self, model: InContextFlow, memory: Memory, affine: Affine, dataset: Dataset) -> Velocity:
         denoise, denoiser = self.task.denoise, None
-        if self.config.model.inputs == "theta_and_denoised" and denoise is not None:
-
-            def denoiser(x: Array, alpha: Array, sigma: Array) -> tuple[Array, Array]:
-                return denoise(x, alpha, sigma, dataset)
-
+        if denoise is not None:
+            denoiser = lambda x, alpha, sigma: denoise(x, alpha, sigma, dataset)  # noqa: E731
         return make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset), denoiser)
 
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
@@ -231,6 +228,11 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
         task: what ``config.task`` builds, where it is at hand.
     """
     task = task or config.task.build()
+    if config.model.inputs == "theta_and_denoised" and task.denoise is None:
+        raise ValueError(
+            f"model.inputs=theta_and_denoised is for mixtures, whose EM steps it corrects; task {task.name!r} has no "
+            "such step. Use model.inputs=theta or theta_and_score."
+        )
     abstract = nnx.eval_shape(lambda: build_model(config, task, 0))
     graph, template, dropout = nnx.split(abstract, nnx.Param, nnx.RngState)
     return Network(config, task, make_path(config.flow.path), template, (graph, jax.tree.map(_unused, dropout)))
