@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from icl_bayes.inference import AmortizedPosterior, Posterior
     from icl_bayes.types import Dataset
 
+MIN_AGREEMENT = 0.7
+"""About rows, below which components have no clear identity."""
 FORMATS = (".csv", ".npz", ".nc")
 
 
@@ -149,8 +151,9 @@ def _dataset(table: Table | Columns, standardize: bool, *, gaussian: bool) -> tu
 
 
 def _print_summary(posterior: Posterior, table: Table | Columns, net: AmortizedPosterior) -> None:
-    """The summary as a plain table, the features named beside their coefficients."""
-    draws, labels = posterior.target_matrix()
+    """The summary as a plain table, the features named beside their coefficients; of mixtures in one order."""
+    mixture = None if net.task.responsibilities is None else posterior.mixture()
+    draws, labels = posterior.target_matrix() if mixture is None else mixture.target_matrix()
     quantiles = np.quantile(draws, [0.05, 0.5, 0.95], axis=0)
     spread = draws.std(axis=0, ddof=1) if len(draws) > 1 else np.zeros(len(labels))
     names = [_named(label, table) for label in labels]
@@ -160,11 +163,20 @@ def _print_summary(posterior: Posterior, table: Table | Columns, net: AmortizedP
     for index, name in enumerate(names):
         values = (draws[:, index].mean(), spread[index], *quantiles[:, index])
         print(f"{name:<{width}}" + "".join(f"{value:>11.4g}" for value in values))
+    if mixture is not None:
+        shares = ", ".join(f"{count}: {share:.2f}" for count, share in mixture.num_occupied().items())
+        print(f"Components that hold rows, with probabilities: {shares}")
+        if mixture.agreement < MIN_AGREEMENT:
+            print(
+                f"note: draws disagree about which row belongs to which component (agreement {mixture.agreement:.2f}); "
+                "summaries by component mix different clusterings. Which rows belong together is better read from "
+                "Posterior.mixture().co_assignment()."
+            )
 
 
 def _named(label: str, table: Table | Columns) -> str:
     for index, column in enumerate(table.columns):
-        if label == f"beta[{index}]":
+        if label == f"beta[{index}]" or (label.startswith(("mu[", "sigma2[")) and label.endswith(f", {index}]")):
             return f"{label} {column}"
     return label
 

@@ -70,6 +70,14 @@ class Mixture:
         """The most probable component of every row, ``(n,)``, in the common order."""
         return self.probabilities.mean(axis=0).argmax(axis=1)
 
+    def target_matrix(self) -> tuple[np.ndarray, list[str]]:
+        """Stacked draws of all sites ``(num_draws, D)`` in the common order, and their labels."""
+        columns, labels = [], []
+        for name, values in self.sites.items():
+            columns.append(values.reshape(len(values), -1))
+            labels += [f"{name}{list(index)}" for index in np.ndindex(*values.shape[1:])]
+        return np.concatenate(columns, axis=1), labels
+
     def summary(self, probability: float = 0.9) -> pd.DataFrame:
         """Mean, sd, median and central interval of every site of every component, in the common order.
 
@@ -78,11 +86,7 @@ class Mixture:
         """
         from icl_bayes.inference.summaries import summarize
 
-        columns, labels = [], []
-        for name, values in self.sites.items():
-            columns.append(values.reshape(len(values), -1))
-            labels += [f"{name}{list(index)}" for index in np.ndindex(*values.shape[1:])]
-        return summarize(np.concatenate(columns, axis=1), labels, probability)
+        return summarize(*self.target_matrix(), probability)
 
     def plot(self) -> matplotlib.figure.Figure:
         """Density and clusters on the data, co-assignment, and the number of occupied components."""
