@@ -33,22 +33,25 @@ FACTOR_OVERRIDES = {
     6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
 """What the shipped networks of factor analysis change in their experiment."""
+MIXTURE_OVERRIDES = {1: ["targets.num_draws=16"], 2: [], 3: [], 4: []}
+"""The same of mixtures; five components have 120 orders, all of which are in the pool of draws."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=("glm", "fa"), default="glm")
+    parser.add_argument("--family", choices=("glm", "fa", "gmm"), default="glm")
     parser.add_argument("--scenarios", type=int, nargs="+", help="default: all of the family")
     parser.add_argument("--variant", default="informed", help="a name of configs/experiment; for GLMs")
     parser.add_argument("--out", default="runs/shipped")
     options = parser.parse_args()
-    known = INFORMED_STEPS if options.family == "glm" else FACTOR_OVERRIDES
+    changes_of = {"fa": FACTOR_OVERRIDES, "gmm": MIXTURE_OVERRIDES}
+    known = INFORMED_STEPS if options.family == "glm" else changes_of[options.family]
     unknown = sorted(set(options.scenarios or ()) - set(known))
     if unknown:
         parser.error(f"no scenario {unknown} of family {options.family}; choices: {sorted(known)}")
     for scenario in options.scenarios or sorted(known):
-        if options.family == "fa":
-            name, changes = "fa", FACTOR_OVERRIDES[scenario]
+        if options.family in changes_of:
+            name, changes = options.family, changes_of[options.family][scenario]
         else:
             name = options.variant
             changes = [f"training.num_steps={INFORMED_STEPS[scenario]}"] if name == "informed" else []

@@ -129,8 +129,9 @@ def test_draws_follow_from_key_and_data_alone(
     [
         ("nutz", {}, r"Unknown baseline 'nutz'; choices: exact, laplace, map, nuts, nuts_jit"),
         ("parallel_hmc", {}, r"parallel_hmc@K"),
-        ("parallel_hmc@5:em", {}, r"parallel_hmc@K:laplace"),
-        ("parallel_hmc@5", {"start": "em"}, r"choices: laplace, variational, map, prior"),
+        ("parallel_hmc@5:gibbs", {}, r"parallel_hmc@K:laplace"),
+        ("parallel_hmc@5:em", {}, r"start=em of parallel_hmc is for mixtures"),
+        ("parallel_hmc@5", {"start": "gibbs"}, r"choices: laplace, variational, map, prior, em"),
         ("parallel_hmc@5", {"jitter": 1.5}, r"received 1.5"),
         ("nuts", {"warmup": 10}, r"no option\(s\) \['warmup'\]; choices: \['mode', 'num_warmup'"),
         ("nuts", {"num_chains": 0}, r"at least 1 for num_chains"),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import jax
 import numpy as np
+import pytest
 
 from icl_bayes.benchmark.cases import case_of
-from icl_bayes.benchmark.cells import compared_draws, symmetrized
+from icl_bayes.benchmark.cells import compared_components, compared_draws, metrics_of, symmetrized
+from icl_bayes.evaluation.two_sample import METRICS, in_order, two_sample_scores
 from icl_bayes.tasks import make_task
 from icl_bayes.types import Dataset, SampleResult
 
@@ -52,3 +54,32 @@ def test_other_models_are_left_alone() -> None:
     task = make_task("fa/1")
     sites = {"z": np.random.default_rng(0).normal(size=(5, 3))}
     assert symmetrized(case(task), sites) is sites
+    assert compared_components(case(task)) == ()
+    assert metrics_of(case(task), METRICS) == ("c2st", "c2st_auc", "mmd", "w1", "w2")
+
+
+def test_components_in_order_are_what_they_were() -> None:
+    """Draws in random orders, put into the order of their first mean, are those they were made from."""
+    sites = one_labelling()
+    shuffled = compared_draws(case(), SampleResult(sites, 0.0, 0.0))
+    components = compared_components(case())
+    assert components[1] == (3, 4, 5, 12, 13, 14)
+    plain = np.concatenate([sites["mu"].reshape(NUM, -1), sites["sigma2"].reshape(NUM, -1)], axis=1)
+    np.testing.assert_array_equal(in_order(shuffled, components), plain)
+    assert metrics_of(case(), METRICS) == METRICS
+
+
+def test_a_false_component_hides_behind_permutations_and_not_in_order() -> None:
+    """One component in three is too wide: a difference that C2ST sees better when components stand in order."""
+    reference, draws = one_labelling(), one_labelling()
+    rng = np.random.default_rng(5)
+    draws["mu"] = draws["mu"] + np.array([0.0, 0.0, 1.0])[:, None] * rng.normal(size=(NUM, 3, 3))
+    matrices = [
+        compared_draws(case(), SampleResult(one, 0.0, 0.0)) for one in (draws, {**reference, "sigma2": draws["sigma2"]})
+    ]
+    scores = two_sample_scores(
+        *matrices, seed=0, metrics=("c2st", "c2st_ordered"), components=compared_components(case())
+    )
+    assert scores["c2st_ordered"] > 0.55
+    with pytest.raises(ValueError, match="need the columns of exchangeable components"):
+        two_sample_scores(*matrices, seed=0, metrics=("c2st_ordered",))

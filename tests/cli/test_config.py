@@ -55,6 +55,13 @@ def test_experiments_are_what_they_are_called(experiment, base, inputs, num_move
     assert bool(settings.targets.num_draws > 1) == bool(num_moves)
 
 
+def test_mixtures_correct_their_em_steps():
+    settings = compose("train", ["experiment=gmm", "scenario=2"])
+    assert settings.variant == "informed"
+    assert (settings.model.base, settings.model.inputs) == ("standard", "theta_and_denoised")
+    assert (settings.model.layout, settings.flow.loss) == ("component", "stable_target")
+
+
 def test_paper_experiment_is_the_published_recipe():
     settings = compose("train", ["experiment=paper"])
     training = settings.training

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from icl_bayes.flow import PATHS, affine_from_curvature, identity_affine, make_path
+from icl_bayes.flow import PATHS, Solver, affine_from_curvature, identity_affine, make_path, solve
 from icl_bayes.nets import InContextFlow, ModelShape, make_velocity, residual_score, squash
 from icl_bayes.nets.layers import Folded
 from icl_bayes.nets.velocity import score_inputs, smoothing_of
@@ -110,6 +110,23 @@ def test_a_velocity_that_sees_the_score_needs_the_log_joint(fresh_model, feature
     model = fresh_model(inputs="theta_and_score")
     with pytest.raises(ValueError, match="needs the log joint of the task"):
         make_velocity(model, model.encode(*features), make_path("linear"), MATCHING, None)
+
+
+def test_before_training_a_velocity_follows_the_denoiser(fresh_model, features) -> None:
+    """Of a normal target, whose conditional mean is known: the flow then takes the base to the target exactly."""
+    center, sd = jnp.asarray(MEAN), 0.3
+
+    def denoiser(x, alpha, sigma):
+        precision = sigma**2 / sd**2 + alpha**2
+        return (sigma**2 / sd**2 * center + alpha * x) / precision, center
+
+    model = fresh_model(inputs="theta_and_denoised", parametrization="velocity", base="standard")
+    path = make_path("cosine")
+    velocity = make_velocity(model, model.encode(*features), path, identity_affine(DIM), None, denoiser)
+    solution = solve(lambda t, x: jax.vmap(velocity, (None, 0))(t, x), X[None], Solver("midpoint", 200))
+    np.testing.assert_allclose(solution.x[0], center + sd * X, atol=5e-3)
+    with pytest.raises(ValueError, match="needs that of the task"):
+        make_velocity(model, model.encode(*features), path, identity_affine(DIM), None)
 
 
 def permuted(model: InContextFlow, order: list[int]) -> InContextFlow:
