@@ -53,7 +53,8 @@ def observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
             fn, mask = message["fn"], jnp.ones(jnp.shape(message["value"]), bool)
             while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
                 if isinstance(fn, dist.MaskedDistribution):
-                    mask = mask & jnp.broadcast_to(fn._mask, mask.shape)
+                    of_events = jnp.broadcast_to(fn._mask, fn.batch_shape)  # all of an event or none of it
+                    mask = mask & of_events.reshape(*fn.batch_shape, *[1] * (mask.ndim - len(fn.batch_shape)))
                 fn = fn.base_dist
             found.append((fn, mask))
     return found

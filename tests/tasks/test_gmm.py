@@ -46,6 +46,17 @@ def test_log_likelihood_is_that_of_the_mixture(scenario: int) -> None:
     assert float(task.log_likelihood(theta, dataset)) == pytest.approx(expected, rel=1e-4)
 
 
+def test_curvature_of_vector_rows_is_that_of_the_rows_that_exist() -> None:
+    """Rows are events of several columns, masked whole: the metric of mode searches knows no masked one."""
+    task = gmm(2)
+    theta, dataset = task.simulate(jax.random.key(0), 9, 12)
+    assert not task.has_fisher_information
+    hessian = -np.asarray(jax.hessian(task.log_joint)(theta, dataset))
+    eigenvalues, vectors = np.linalg.eigh(0.5 * (hessian + hessian.T))
+    expected = vectors @ np.diag(np.maximum(np.abs(eigenvalues), 0.05)) @ vectors.T
+    np.testing.assert_allclose(task.curvature(theta, dataset), expected, rtol=2e-2, atol=2e-2)
+
+
 def test_prior_draws_have_the_prior_of_the_paper() -> None:
     """Variances are inverse gamma, means normal given them, weights Dirichlet."""
     task = gmm(3)
