@@ -40,6 +40,13 @@ FACTOR_SHOWN = {
     ("laplace", ""): "Laplace approximation",
 }
 
+MIXTURE_SCENARIOS = [str(number) for number in range(1, 5)]
+MIXTURE_SHOWN = {
+    ("icl", "informed"): "network (`informed`, 12 evaluations)",
+    ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
+    ("laplace", ""): "Laplace approximation",
+}
+
 NETWORK = ("icl", "informed", "")
 CONVERGED = "num_steps=20000"
 RIVALS = {
@@ -250,7 +257,14 @@ def main() -> int:
     factor = [
         quality(factor_records, summarize(factor_records), split, FACTOR_SHOWN, FACTOR_SCENARIOS) for split in SPLITS
     ]
+    mixture_records = current(read_records(RESULTS / "table-14" / "records.csv"))
+    mixtures = [
+        quality(mixture_records, summarize(mixture_records), split, MIXTURE_SHOWN, MIXTURE_SCENARIOS)
+        for split in SPLITS
+    ]
     tables = {
+        "mixtures, simulated": mixtures[0],
+        "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],
         "factor analysis, real": factor[1],
         "factor analysis, training": training("fa?.csv"),
