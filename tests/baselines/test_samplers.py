@@ -155,10 +155,11 @@ def test_too_few_draws_are_refused(cached, glm1_dataset: Dataset) -> None:
 
 
 def test_every_listed_name_can_be_made() -> None:
-    task = make_task("glm/2", num_columns=2, covariates="gaussian")
+    glm = make_task("glm/2", num_columns=2, covariates="gaussian")
+    mixture = make_task("gmm/1", num_components=2, num_columns=1)
     for name in baseline_names():
         concrete = name.replace("@K", "@3")
-        made = make_baseline(concrete, task)
+        made = make_baseline(concrete, mixture if name.endswith(":em") else glm)
         assert made.name == concrete.removesuffix(":laplace")
 
 
