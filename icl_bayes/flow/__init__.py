@@ -11,7 +11,7 @@ from icl_bayes.flow.bases import (
     identity_affine,
     laplace_approximation,
 )
-from icl_bayes.flow.losses import LOSSES, Example, Pool, make_loss, stratified_times
+from icl_bayes.flow.losses import LOSSES, Example, Pool, Spread, make_loss, stratified_times
 from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
@@ -31,6 +31,7 @@ __all__ = [
     "Pool",
     "Solution",
     "Solver",
+    "Spread",
     "affine_from_curvature",
     "find_mode",
     "identity_affine",

@@ -19,6 +19,7 @@ from numpyro import handlers
 
 from icl_bayes.tasks.coordinates import Coordinate, resolve
 from icl_bayes.tasks.information import observation_information, observation_parameters
+from icl_bayes.tasks.padding_check import require_padding_invariance
 from icl_bayes.tasks.program import InCoordinates, Site, observations, observed_log_prob
 from icl_bayes.types import AnyArray, Array, Dataset, Sites
 
@@ -66,6 +67,8 @@ class Task:
         denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from
             the data and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for
             velocities that correct it.
+        spread: ``(x, alpha, sigma, dataset, vector (dim,)) -> (dim,)``, about the covariance of theta given data and
+            view, times a vector; for losses that take noise out of their targets with it.
         responsibilities: ``(theta (dim,), dataset) -> (n, M)``, of a mixture: the probability of every component for
             every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
@@ -91,6 +94,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     derived: Callable[[Sites], dict[str, Array]] | None = None
     denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
+    spread: Callable[[Array, Array, Array, Dataset, Array], Array] | None = None
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
     num_exchangeable: int = 0
@@ -105,7 +109,7 @@ class Task:
             )
         if not set(self.compared) <= set(self.target):
             raise ValueError(f"Task {self.name!r}: compared sites {self.compared} must be target sites.")
-        self._check_padding()
+        require_padding_invariance(self)
 
     # ---------------------------------------------------------------- structure
 
@@ -383,22 +387,6 @@ class Task:
     def _constrained_shapes(self) -> dict[str, tuple[int, ...]]:
         sites = jax.eval_shape(self.constrain, jnp.zeros(self.dim), self.example)
         return {name: tuple(value.shape) for name, value in sites.items()}
-
-    def _check_padding(self) -> None:
-        """Padded and unpadded log joints must agree, or padding would falsify posteriors."""
-        theta = np.random.default_rng(1).normal(0.0, 0.3, size=(3, self.dim)).astype(np.float32)
-        padded = self.example.pad_rows(self.example.padded_rows + 3)
-        log_joint = jax.vmap(self.log_joint, in_axes=(0, None))
-        both = jax.jit(lambda theta, plain, padded: (log_joint(theta, plain), log_joint(theta, padded)))
-        options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # it runs once, so compile time is all
-        program = both.lower(theta, self.example, padded).compile(compiler_options=options)
-        plain, with_padding = jax.device_get(program(theta, self.example, padded))
-        if not np.allclose(plain, with_padding, rtol=1e-4, atol=1e-3):
-            raise ValueError(
-                f"Task {self.name!r}: the log joint changes when masked rows are appended "
-                f"({plain} against {with_padding}). Wrap the observation in "
-                "numpyro.handlers.mask(mask=dataset.row_mask) and avoid reductions over raw rows."
-            )
 
 
 __all__ = ["Coordinate", "Features", "Task"]

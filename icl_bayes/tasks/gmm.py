@@ -18,7 +18,12 @@ import numpyro.distributions as dist
 from numpyro import handlers
 
 from icl_bayes.tasks.base import Features, Task
-from icl_bayes.tasks.mixture_denoiser import make_denoiser, make_em_step, make_responsibilities
+from icl_bayes.tasks.mixture_denoiser import (
+    make_denoiser,
+    make_em_step,
+    make_responsibilities,
+    make_spread,
+)
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
@@ -155,6 +160,7 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         options={"hyperprior": hyperprior, "num_columns": spec.num_columns},
         derived=lambda sites: {"weights": weights_of(sites)},
         denoise=make_denoiser(spec.num_components, spec.num_columns),
+        spread=make_spread(spec.num_components, spec.num_columns),
         responsibilities=make_responsibilities(spec.num_components, spec.num_columns),
         em_step=make_em_step(spec.num_components, spec.num_columns),
         num_exchangeable=spec.num_components,

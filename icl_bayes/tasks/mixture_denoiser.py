@@ -33,6 +33,25 @@ class Denoised(NamedTuple):
     center: Array
 
 
+class _Information(NamedTuple):
+    """Precision of theta given the labels, times the variance of a view's noise, plus ``alpha^2``: as a matrix it has
+    these entries on the diagonal, and ``cross`` between a component's sigma2 and mu of one column."""
+
+    gamma: Array
+    sigma2: Array
+    mu: Array
+    cross: Array
+
+    def solve(self, right: _Blocks) -> _Blocks:
+        """The inverse times a vector."""
+        determinant = self.sigma2 * self.mu - self.cross**2
+        return _Blocks(
+            right.gamma / self.gamma,
+            (self.mu * right.sigma2 - self.cross * right.mu) / determinant,
+            (self.sigma2 * right.mu - self.cross * right.sigma2) / determinant,
+        )
+
+
 class _Blocks(NamedTuple):
     """``theta``: gamma ``(M,)``, sigma2 ``(M, L)`` and mu ``(M, L)``, each standard normal under the prior."""
 
@@ -54,10 +73,31 @@ def make_denoiser(num_components: int, num_columns: int) -> Callable[[Array, Arr
         point = split(alpha / (alpha**2 + sigma**2) * x)
         center = point
         for _ in range(NUM_STEPS):
-            point, center = _step(point, view, alpha, sigma, dataset)
+            point, center, _ = _step(point, view, alpha, sigma, dataset)
         return Denoised(_join(point), _join(center))
 
     return denoise
+
+
+def make_spread(num_components: int, num_columns: int) -> Callable[[Array, Array, Array, Dataset, Array], Array]:
+    """The covariance of theta given data, a view of it and the responsibilities that the denoiser ends with.
+
+    Smaller than the covariance given data and view by what the labels are uncertain.
+
+    Returns:
+        ``(x (dim,), alpha (), sigma (), dataset, vector (dim,)) -> (dim,)``, the covariance times the vector.
+    """
+    split = _splitter(num_components, num_columns)
+
+    def spread(x: Array, alpha: Array, sigma: Array, dataset: Dataset, vector: Array) -> Array:
+        view = split(x)
+        point = split(alpha / (alpha**2 + sigma**2) * x)
+        for _ in range(NUM_STEPS - 1):
+            point, _, _ = _step(point, view, alpha, sigma, dataset)
+        information = _step(point, view, alpha, sigma, dataset)[2]
+        return sigma**2 * _join(information.solve(split(vector)))
+
+    return spread
 
 
 def make_em_step(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
@@ -123,8 +163,10 @@ def _log_precision(u: Array, dataset: Dataset) -> tuple[Array, Array]:
     return log_gamma_from_normal(constants["sigma2_concentration"], constants["sigma2_rate"], -u)
 
 
-def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Dataset) -> tuple[_Blocks, _Blocks]:
-    """Responsibilities at a point, then means given them: with the view, and without."""
+def _step(
+    point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Dataset
+) -> tuple[_Blocks, _Blocks, _Information]:
+    """Responsibilities at a point, then given them means, with the view and without, and the information of both."""
     constants, rows = _constants(dataset), jnp.asarray(dataset["x"], jnp.float32)
     shares = _responsibilities(point, dataset)
     counts = jnp.sum(shares, axis=0)
@@ -137,7 +179,6 @@ def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Da
     gamma_center = normal_from_log_gamma(concentration, jnp.ones(()), jax.nn.logsumexp(log_gamma) + log_shares)
     _, log_slope = log_gamma_from_normal(concentration, jnp.ones(()), gamma_center)
     gamma_precision = (concentration + counts) * jnp.exp(2.0 * log_slope)
-    gamma = (sigma**2 * gamma_precision * gamma_center + alpha * view.gamma) / (sigma**2 * gamma_precision + alpha**2)
 
     # Normal-inverse-gamma, per component and column.
     spread = constants["mean_spread"]
@@ -156,13 +197,15 @@ def _step(point: _Blocks, view: _Blocks, alpha: Array, sigma: Array, dataset: Da
     sigma2_precision = shape * slope**2
     first, second, cross = sigma2_precision + tilt**2 * mu_precision, mu_precision, -tilt * mu_precision
     noise = sigma**2
-    right_first = noise * (first * sigma2_center + cross * mu_center) + alpha * view.sigma2
-    right_second = noise * (cross * sigma2_center + second * mu_center) + alpha * view.mu
-    a, b, c = noise * first + alpha**2, noise * second + alpha**2, noise * cross
-    determinant = a * b - c**2
-    sigma2 = (b * right_first - c * right_second) / determinant
-    mu = (a * right_second - c * right_first) / determinant
-    return _Blocks(gamma, sigma2, mu), _Blocks(gamma_center, sigma2_center, mu_center)
+    right = _Blocks(
+        noise * gamma_precision * gamma_center + alpha * view.gamma,
+        noise * (first * sigma2_center + cross * mu_center) + alpha * view.sigma2,
+        noise * (cross * sigma2_center + second * mu_center) + alpha * view.mu,
+    )
+    information = _Information(
+        noise * gamma_precision + alpha**2, noise * first + alpha**2, noise * second + alpha**2, noise * cross
+    )
+    return information.solve(right), _Blocks(gamma_center, sigma2_center, mu_center), information
 
 
 def _gamma_median(concentration: Array) -> Array:

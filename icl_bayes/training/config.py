@@ -10,6 +10,7 @@ from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
 
 METRICS = ("posterior", "prior", "pilots")
+POOLED_LOSSES = ("stable_target", "stein_target")
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,12 @@ class NetworkConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.targets.shrunk_share and self.flow.loss != "stable_target":
-            raise ValueError("targets.shrunk_share needs flow.loss=stable_target, which takes weights into account.")
+        if self.targets.shrunk_share and self.flow.loss not in POOLED_LOSSES:
+            raise ValueError(
+                f"targets.shrunk_share needs flow.loss={' or '.join(POOLED_LOSSES)}, which take weights into account."
+            )
+        if self.flow.loss == "stein_target" and self.model.base != "standard":
+            raise ValueError(f"flow.loss=stein_target needs model.base=standard; received {self.model.base}.")
         if self.flow.loss == "target_score" and (
             self.model.base not in LIKELIHOOD_BASES or self.model.parametrization != "residual"
         ):

@@ -22,6 +22,7 @@ from icl_bayes.flow import (
     Path,
     Pool,
     Solver,
+    Spread,
     identity_affine,
     make_loss,
     make_path,
@@ -150,7 +151,7 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
-        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), x1, targets.log_weights)
+        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), x1, targets)
         num_draws = len(x1)
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
@@ -162,32 +163,51 @@ class Network:
             x1,
             jax.lax.stop_gradient(scores),
         )
-        loss_fn = make_loss(config.flow.loss)
+        loss_fn, spread = make_loss(config.flow.loss), None
+        if config.flow.loss == "stein_target":
+            spread = self._spread(targets)
 
         def example_loss(example: Example, dropout_key: Array) -> Array:
             # The module is put together inside this vmap: its dropout counters can't change from within another.
             decoder = self.model(params, dropout_key)
             velocity = self._velocity(decoder, memory, affine, dataset)
-            return loss_fn(self.path, velocity, example, pool)
+            return loss_fn(self.path, velocity, example, pool, spread)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         return jnp.mean(losses) + extra
 
-    def _regressed_on(self, rng_key: Array, draws: Array, log_weights: Array) -> tuple[Pool, Array]:
+    def _spread(self, targets: Targets) -> Spread:
+        """Covariance of theta given its noisy view: as the task knows it, else from the moments of the metric."""
+        known = self.task.spread
+        if known is not None:
+            return lambda x, alpha, sigma, vector: known(x, alpha, sigma, targets.dataset, vector)
+        variances, vectors = jnp.linalg.eigh(targets.affine.scale @ targets.affine.scale.T)
+
+        def spread(x: Array, alpha: Array, sigma: Array, vector: Array) -> Array:
+            return vectors @ (vectors.T @ vector / (1.0 / variances + (alpha / sigma) ** 2))
+
+        return spread
+
+    def _regressed_on(self, rng_key: Array, draws: Array, targets: Targets) -> tuple[Pool, Array]:
         """The pool of one data set, and the draws ``(num_examples, dim)`` that examples are made of.
 
         Exchangeable components are put into every order in the pool, and into a random one in every example.
         """
         which_key, order_key = jax.random.split(rng_key)
-        pool, chosen, config = Pool(draws, log_weights), draws, self.config.targets
+        log_weights, scores = targets.log_weights, targets.scores
+        pool, chosen, config = Pool(draws, log_weights, scores), draws, self.config.targets
         if config.shrunk_share or config.num_examples:
             num_examples = config.num_examples or len(draws)
             chosen = draws[jax.random.categorical(which_key, log_weights, shape=(num_examples,))]
         num = self.task.num_exchangeable
         if num:
             orders = jnp.asarray(list(itertools.permutations(range(num))))
-            in_all_orders = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))(draws, orders)
-            pool = Pool(in_all_orders.reshape(-1, self.task.dim), jnp.repeat(log_weights, len(orders)))
+            in_all_orders = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))
+            vectors = (draws, scores)  # the score of a relabelled draw is the score, relabelled
+            draws_of, scores_of = jax.tree.map(
+                lambda one: in_all_orders(one, orders).reshape(-1, self.task.dim), vectors
+            )
+            pool = Pool(draws_of, jnp.repeat(log_weights, len(orders)), scores_of)
             random_orders = orders[jax.random.randint(order_key, (len(chosen),), 0, len(orders))]
             chosen = jax.vmap(self.task.relabel)(chosen, random_orders)
         return pool, chosen
@@ -232,6 +252,12 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
         raise ValueError(
             f"model.inputs=theta_and_denoised is for mixtures, whose EM steps it corrects; task {task.name!r} has no "
             "such step. Use model.inputs=theta or theta_and_score."
+        )
+    no_moments = config.targets.metric == "prior" or config.targets.num_moves == 0
+    if config.flow.loss == "stein_target" and task.spread is None and no_moments:
+        raise ValueError(
+            f"flow.loss=stein_target needs moments of the posterior, which task {task.name!r} does not have by itself: "
+            "set targets.metric=pilots or posterior, and targets.num_moves above 0."
         )
     abstract = nnx.eval_shape(lambda: build_model(config, task, 0))
     graph, template, dropout = nnx.split(abstract, nnx.Param, nnx.RngState)

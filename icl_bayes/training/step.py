@@ -79,7 +79,12 @@ def batch_size_of(config: TrainingConfig, padded_rows: int, num_devices: int) ->
 
 def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Callable[[Array, int, int], Targets]:
     """``(rng_key, padded_rows, batch_size) -> Targets`` of a whole batch, split over devices."""
-    targets_fn = make_targets(network.task, network.config.targets, base=network.config.model.base)
+    targets_fn = make_targets(
+        network.task,
+        network.config.targets,
+        base=network.config.model.base,
+        with_scores=network.config.flow.loss == "stein_target",
+    )
     sharding = NamedSharding(mesh, PartitionSpec("data"))
 
     def one(rng_key: Array, padded_rows: int) -> Targets:

@@ -42,6 +42,7 @@ class Targets(NamedTuple):
             flow if that is computed from the likelihood, and the metric of the moves.
         theta: ``(num_draws, dim)`` exact, dependent draws.
         log_weights: ``(num_draws,)``, of the draws, up to a constant; equal unless the prior was shrunken.
+        scores: ``(num_draws, dim)``, gradients of the log joint at the draws; none without ``with_scores``.
         weight: ``()`` 1 if the task keeps the data set, else 0.
         acceptance: ``()`` mean acceptance rate of the moves.
     """
@@ -51,6 +52,7 @@ class Targets(NamedTuple):
     affine: Affine
     theta: Array
     log_weights: Array
+    scores: Array | None
     weight: Array
     acceptance: Array
 
@@ -129,12 +131,15 @@ def is_usable(info: GaussianInfo) -> Array:
     return info.is_finite & (info.decrement < MAX_DECREMENT) & (info.rival < MAX_RIVAL)
 
 
-def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[Array, Array, int], Targets]:
+def make_targets(
+    task: Task, config: TargetsConfig, *, base: str, with_scores: bool = False
+) -> Callable[[Array, Array, int], Targets]:
     """``(rng_key, num_rows, padded_rows) -> Targets`` for one data set; jit- and vmap-able.
 
     Args:
         base: of the network. One computed from the likelihood is also the metric of the moves; with
             another base, moves use the variational one, unless ``config.metric`` is the prior's.
+        with_scores: whether to compute those too.
     """
     kind = base if base in LIKELIHOOD_BASES else "variational"
     needs_gaussian = base in LIKELIHOOD_BASES or (config.num_moves > 0 and config.metric == "posterior")
@@ -162,10 +167,14 @@ def make_targets(task: Task, config: TargetsConfig, *, base: str) -> Callable[[A
             affine = pilot_affine(jax.random.fold_in(rng_key, 2), log_density_fn, task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
         log_weights = -jax.vmap(excess)(draws) if config.shrunk_share else jnp.zeros(len(draws))
-        usable = jnp.all(jnp.isfinite(draws)) & jnp.all(jnp.isfinite(log_weights)) & accepted
-        draws, log_weights = jnp.where(usable, draws, 0.0), jnp.where(usable, log_weights, 0.0)
+        scores = jax.vmap(jax.grad(task.log_joint), (0, None))(draws, dataset) if with_scores else None
+        found = (draws, log_weights, scores)
+        usable = accepted & jax.tree.reduce(
+            jnp.logical_and, jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), found)
+        )
+        draws, log_weights, scores = jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), found)
         weight = usable.astype(jnp.float32)
-        return Targets(dataset, task.features(dataset), affine, draws, log_weights, weight, acceptance)
+        return Targets(dataset, task.features(dataset), affine, draws, log_weights, scores, weight, acceptance)
 
     return targets
 

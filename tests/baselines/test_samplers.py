@@ -156,7 +156,7 @@ def test_too_few_draws_are_refused(cached, glm1_dataset: Dataset) -> None:
 
 def test_every_listed_name_can_be_made() -> None:
     glm = make_task("glm/2", num_columns=2, covariates="gaussian")
-    mixture = make_task("gmm/1", num_components=2, num_columns=1)
+    mixture = make_task("gmm/2")
     for name in baseline_names():
         concrete = name.replace("@K", "@3")
         made = make_baseline(concrete, mixture if name.endswith(":em") else glm)

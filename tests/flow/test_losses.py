@@ -16,6 +16,11 @@ PERTURBATIONS: dict[str, Callable] = {"shift": jnp.ones_like, "scale": lambda x:
 SIZE = 0.3
 
 
+def arbitrary_spread(x, alpha, sigma, vector):
+    """A poor guess, which depends on the state: what is regressed on must not change with it."""
+    return sigma**2 * (0.4 + 0.2 * jnp.tanh(x)) * vector
+
+
 def expected_loss(name: str, path, t: float, velocity_fn: Callable) -> float:
     """Mean over base and target by quadrature."""
     noise, noise_weights = np.polynomial.hermite_e.hermegauss(40)
@@ -23,13 +28,16 @@ def expected_loss(name: str, path, t: float, velocity_fn: Callable) -> float:
     x0, x1 = (grid.ravel() for grid in np.meshgrid(noise, target))
     weights = np.outer(target_weights, noise_weights / noise_weights.sum()).ravel()
     loss_fn = make_loss(name)
-    pool = Pool(jnp.asarray(target[:, None], jnp.float32), jnp.log(jnp.asarray(target_weights, jnp.float32)))
-
-    def one(x0, x1, residual_score):
-        return loss_fn(path, velocity_fn, Example(jnp.asarray(t), x0[None], x1[None], residual_score[None]), pool)
-
     with jax.numpy_rank_promotion("allow"):
         scores = mixture_target.residual_score(jnp.asarray(x1))
+        scores_of_pool = (mixture_target.residual_score(jnp.asarray(target)) - target)[:, None]
+    log_weights = jnp.log(jnp.asarray(target_weights, jnp.float32))
+    pool = Pool(jnp.asarray(target[:, None], jnp.float32), log_weights, scores_of_pool)
+
+    def one(x0, x1, residual_score):
+        example = Example(jnp.asarray(t), x0[None], x1[None], residual_score[None])
+        return loss_fn(path, velocity_fn, example, pool, arbitrary_spread)
+
     losses = jax.vmap(one)(jnp.asarray(x0), jnp.asarray(x1), scores)
     return float(weights @ np.asarray(losses, np.float64))
 
@@ -66,8 +74,8 @@ def mixture_velocity(path, t, x):
 def test_losses_are_scalars_averaged_over_coordinates(name: str, strict_rank_promotion: None) -> None:
     path, dim = make_path("linear"), 3
     example = Example(jnp.asarray(0.3), jnp.zeros(dim), jnp.zeros(dim), jnp.zeros(dim))
-    pool = Pool(jnp.zeros((2, dim)), jnp.zeros(2))
-    loss = make_loss(name)(path, lambda t, x: jnp.asarray([1.0, 2.0, 0.0]), example, pool)
+    pool = Pool(jnp.zeros((2, dim)), jnp.zeros(2), jnp.zeros((2, dim)))
+    loss = make_loss(name)(path, lambda t, x: jnp.asarray([1.0, 2.0, 0.0]), example, pool, arbitrary_spread)
     assert loss.shape == ()
     assert float(loss) == pytest.approx(5.0 / 3.0)
 
@@ -132,6 +140,49 @@ class TestStableTarget:
             make_loss("stable_target")(self.path, lambda t, x: x, example)
 
 
+class TestSteinTarget:
+    """Stein's identity takes the noise out of what is regressed on, and leaves its mean alone."""
+
+    path = make_path("cosine")
+    sd = 0.2
+
+    def errors(self, name: str, t: float, spread_of: float, num: int = 4000) -> np.ndarray:
+        """Losses of the true velocity of N(0, sd^2), with a pool of the one draw ``x1``; the spread's size is given."""
+        alpha, sigma, alpha_dot, sigma_dot = self.path.coefficients(jnp.asarray(t))
+        precision = self.sd**-2 + (alpha / sigma) ** 2
+
+        def velocity(t, x):
+            mean = alpha / sigma**2 / precision * x
+            return alpha_dot * mean + sigma_dot / sigma * (x - alpha * mean)
+
+        def one(key):
+            x0, draw = jax.random.normal(key, (2, 1))
+            x1 = self.sd * draw
+            pool = Pool(x1[None], jnp.zeros(1), -x1[None] / self.sd**2)
+            spread = lambda x, alpha, sigma, vector: spread_of * vector / precision  # noqa: E731
+            return make_loss(name)(self.path, velocity, Example(jnp.asarray(t), x0, x1, x1), pool, spread)
+
+        return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(0), num)))
+
+    def test_no_noise_is_left_near_the_data_of_a_gaussian(self) -> None:
+        assert self.errors("stable_target", 0.95, 1.0).mean() > 0.02
+        assert self.errors("stein_target", 0.95, 1.0).max() < 1e-4
+
+    def test_it_fades_out_towards_the_noise(self) -> None:
+        plain, stein = (self.errors(name, 0.02, 1.0) for name in ("stable_target", "stein_target"))
+        np.testing.assert_allclose(stein, plain, rtol=0.02)
+
+    def test_a_spread_too_small_helps_and_one_too_large_harms(self) -> None:
+        small, none, large = (self.errors("stein_target", 0.9, factor).mean() for factor in (0.5, 0.0, 3.0))
+        assert small < 0.5 * none < 0.5 * large
+
+    def test_scores_and_a_spread_are_needed(self) -> None:
+        example = Example(jnp.asarray(0.4), jnp.zeros(1), jnp.zeros(1), jnp.zeros(1))
+        pool = Pool(jnp.zeros((1, 1)), jnp.zeros(1))
+        with pytest.raises(ValueError, match="stein_target needs a pool of draws with their scores, and a spread"):
+            make_loss("stein_target")(self.path, lambda t, x: x, example, pool, arbitrary_spread)
+
+
 def test_times_are_stratified_in_random_order() -> None:
     times = np.asarray(stratified_times(jax.random.key(0), 8, 0.5))
     np.testing.assert_array_equal(np.sort((times / 0.5 * 8).astype(int)), np.arange(8))
@@ -142,6 +193,7 @@ def test_times_are_stratified_in_random_order() -> None:
 
 def test_unknown_losses_list_the_choices() -> None:
     with pytest.raises(
-        ValueError, match=r"Unknown loss 'score'; choices: \['flow_matching', 'stable_target', 'target_score'\]"
+        ValueError,
+        match=r"Unknown loss 'score'; choices: \['flow_matching', 'stable_target', 'stein_target', 'target_score'\]",
     ):
         make_loss("score")
