@@ -151,7 +151,7 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
-        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), x1, targets)
+        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), Pool(x1, targets.log_weights, targets.scores))
         num_draws = len(x1)
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
@@ -188,26 +188,27 @@ class Network:
 
         return spread
 
-    def _regressed_on(self, rng_key: Array, draws: Array, targets: Targets) -> tuple[Pool, Array]:
+    def _regressed_on(self, rng_key: Array, drawn: Pool) -> tuple[Pool, Array]:
         """The pool of one data set, and the draws ``(num_examples, dim)`` that examples are made of.
 
         Exchangeable components are put into every order in the pool, and into a random one in every example.
         """
         which_key, order_key = jax.random.split(rng_key)
-        log_weights, scores = targets.log_weights, targets.scores
-        pool, chosen, config = Pool(draws, log_weights, scores), draws, self.config.targets
+        pool, chosen, config = drawn, drawn.draws, self.config.targets
         if config.shrunk_share or config.num_examples:
-            num_examples = config.num_examples or len(draws)
-            chosen = draws[jax.random.categorical(which_key, log_weights, shape=(num_examples,))]
+            num_examples = config.num_examples or len(chosen)
+            chosen = chosen[jax.random.categorical(which_key, drawn.log_weights, shape=(num_examples,))]
         num = self.task.num_exchangeable
         if num:
             orders = jnp.asarray(list(itertools.permutations(range(num))))
-            in_all_orders = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))
-            vectors = (draws, scores)  # the score of a relabelled draw is the score, relabelled
-            draws_of, scores_of = jax.tree.map(
-                lambda one: in_all_orders(one, orders).reshape(-1, self.task.dim), vectors
-            )
-            pool = Pool(draws_of, jnp.repeat(log_weights, len(orders)), scores_of)
+
+            def in_all_orders(vectors: Array) -> Array:
+                relabelled = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))(vectors, orders)
+                return relabelled.reshape(-1, self.task.dim)
+
+            # The log joint does not know components apart: the score of a relabelled draw is its score, relabelled.
+            scores = None if drawn.scores is None else in_all_orders(drawn.scores)
+            pool = Pool(in_all_orders(drawn.draws), jnp.repeat(drawn.log_weights, len(orders)), scores)
             random_orders = orders[jax.random.randint(order_key, (len(chosen),), 0, len(orders))]
             chosen = jax.vmap(self.task.relabel)(chosen, random_orders)
         return pool, chosen

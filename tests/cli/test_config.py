@@ -59,7 +59,7 @@ def test_mixtures_correct_their_em_steps():
     settings = compose("train", ["experiment=gmm", "scenario=2"])
     assert settings.variant == "informed"
     assert (settings.model.base, settings.model.inputs) == ("standard", "theta_and_denoised")
-    assert (settings.model.layout, settings.flow.loss) == ("component", "stable_target")
+    assert (settings.model.layout, settings.flow.loss) == ("component", "stein_target")
 
 
 def test_paper_experiment_is_the_published_recipe():

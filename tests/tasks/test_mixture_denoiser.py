@@ -46,7 +46,7 @@ def view(task: Task, key: Array, alpha: float, sigma: float) -> tuple[Array, Arr
 
 @pytest.mark.parametrize(("alpha", "sigma"), [(0.4, 0.9), (0.8, 0.6), (0.97, 0.25)])
 def test_mean_is_the_conditional_mean_where_labels_are_known(alpha: float, sigma: float) -> None:
-    """By a fine grid over the three parameters, in posterior standard deviations."""
+    """By a fine grid over the three parameters, in posterior standard deviations; its spread by their covariance."""
     task = one_component()
     _, x, dataset = view(task, jax.random.key(3), alpha, sigma)
     mean, center = denoiser(task)(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset)
@@ -58,9 +58,14 @@ def test_mean_is_the_conditional_mean_where_labels_are_known(alpha: float, sigma
     log_joint = log_joint - 0.5 * jnp.sum((x - alpha * grid) ** 2, axis=1) / sigma**2
     weights = np.asarray(jax.nn.softmax(log_joint), np.float64)
     exact = weights @ np.asarray(grid)
-    sd = np.sqrt(weights @ (np.asarray(grid) - exact) ** 2)
+    centred = np.asarray(grid) - exact
+    covariance = (weights[:, None] * centred).T @ centred
+    sd = np.sqrt(np.diag(covariance))
     # The weight of a single component says nothing: its total is only seen through the view.
     np.testing.assert_allclose((np.asarray(mean) - exact)[1:] / sd[1:], 0.0, atol=0.12)
+    known = jax.vmap(lambda vector: task.spread(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset, vector))(jnp.eye(3))
+    np.testing.assert_allclose(known, known.T, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose((known - covariance)[1:, 1:] / sd[1:] / sd[1:, None], 0.0, atol=0.2)
 
 
 def test_better_than_the_prior_alone_and_than_the_view_alone() -> None:
@@ -99,10 +104,16 @@ def test_components_may_be_permuted_and_rows_padded(scenario: int) -> None:
     plain = denoiser(task)(x, alpha, sigma, dataset)
     permuted = denoiser(task)(task.relabel(x, order), alpha, sigma, dataset)
     padded = denoiser(task)(x, alpha, sigma, dataset.pad_rows(dataset.padded_rows + 11))
+    direction = jax.random.normal(jax.random.key(10), x.shape)
+    spread = jax.jit(task.spread)
+    plain = (*plain, spread(x, alpha, sigma, dataset, direction))
+    of_permuted = spread(task.relabel(x, order), alpha, sigma, dataset, task.relabel(direction, order))
+    permuted = (*permuted, of_permuted)
+    padded = (*padded, spread(x, alpha, sigma, dataset.pad_rows(dataset.padded_rows + 11), direction))
     for one, other, longer in zip(plain, permuted, padded, strict=True):
         np.testing.assert_allclose(task.relabel(one, order), other, rtol=1e-4, atol=1e-4)
         np.testing.assert_allclose(one, longer, rtol=1e-4, atol=1e-4)
-        assert np.ptp(np.asarray(one)) > 0.1
+        assert np.ptp(np.asarray(one)) > 0.05
 
 
 def test_em_steps_climb_and_settle() -> None:

@@ -7,20 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from icl_bayes.flow import Pool
 from icl_bayes.nets import ModelConfig
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, build_network
+from icl_bayes.training.targets import make_targets
 from training.conftest import MODEL, tiny_config
 
 SIMPLE = {**MODEL, "base": "standard", "inputs": "theta", "parametrization": "velocity"}
 
 
-def network(task: TaskConfig, layout: str, **targets):
+def network(task: TaskConfig, layout: str, loss: str = "stable_target", **targets):
     settings = {"num_draws": 5, "metric": "prior", **targets}
-    return build_network(
-        NetworkConfig(
-            task, ModelConfig(**SIMPLE, layout=layout), FlowConfig("cosine", "stable_target"), TargetsConfig(**settings)
-        )
-    )
+    model, flow = ModelConfig(**SIMPLE, layout=layout), FlowConfig("cosine", loss)
+    return build_network(NetworkConfig(task, model, flow, TargetsConfig(**settings)))
 
 
 def rows_of(matrix) -> set[tuple[float, ...]]:
@@ -31,7 +30,7 @@ def test_components_stand_in_every_order_in_the_pool_and_in_random_ones_in_examp
     net = network(TaskConfig("gmm", 2), "component", num_examples=200)
     task = net.task
     draws = jax.random.normal(jax.random.key(0), (5, task.dim))
-    pool, examples = net._regressed_on(jax.random.key(1), draws, jnp.arange(5.0))
+    pool, examples = net._regressed_on(jax.random.key(1), Pool(draws, jnp.arange(5.0)))
     assert pool.draws.shape == (30, task.dim)
     everything = rows_of(pool.draws)
     assert len(everything) == 30
@@ -50,9 +49,44 @@ def test_components_stand_in_every_order_in_the_pool_and_in_random_ones_in_examp
 def test_without_components_the_pool_is_the_draws() -> None:
     net = network(TaskConfig("fa", 1), "single")
     draws = jax.random.normal(jax.random.key(0), (5, 3))
-    pool, examples = net._regressed_on(jax.random.key(1), draws, jnp.zeros(5))
+    pool, examples = net._regressed_on(jax.random.key(1), Pool(draws, jnp.zeros(5)))
     np.testing.assert_array_equal(pool.draws, draws)
     np.testing.assert_array_equal(examples, draws)
+
+
+def test_scores_are_those_of_the_draws_in_every_order() -> None:
+    task_config = TaskConfig("gmm", 2)
+    net = network(task_config, "component", "stein_target")
+    make = jax.jit(make_targets(net.task, net.config.targets, base="standard", with_scores=True), static_argnums=2)
+    targets = make(jax.random.key(0), jnp.asarray(9), 12)
+    drawn = Pool(targets.theta, targets.log_weights, targets.scores)
+    pool, _ = net._regressed_on(jax.random.key(1), drawn)
+    exact = jax.jit(jax.vmap(jax.grad(net.task.log_joint), (0, None)))(pool.draws, targets.dataset)
+    assert pool.scores is not None
+    assert pool.scores.shape == (30, net.task.dim)
+    np.testing.assert_allclose(pool.scores, exact, rtol=1e-3, atol=1e-3)
+
+
+def test_noise_of_mixture_targets_is_taken_out() -> None:
+    """The loss of one and the same untrained network, on the same draws, falls by what was noise."""
+    nets = [
+        network(TaskConfig("gmm", 2), "component", name, num_examples=64) for name in ("stable_target", "stein_target")
+    ]
+    make = make_targets(nets[0].task, nets[0].config.targets, base="standard", with_scores=True)
+    params = nets[0].init(0)
+
+    def losses(key):
+        targets = make(key, jnp.asarray(25), 25)
+        return jnp.stack([net.loss(params, jax.random.fold_in(key, 1), targets) for net in nets])
+
+    stable, stein = np.mean(jax.jit(jax.vmap(losses))(jax.random.split(jax.random.key(0), 24)), axis=0)
+    assert stein < stable - 0.4
+
+
+def test_without_a_spread_of_the_task_the_metric_must_know_moments() -> None:
+    network(TaskConfig("fa", 1), "single", "stein_target", metric="pilots")
+    with pytest.raises(ValueError, match=r"stein_target needs moments of the posterior, which task 'fa/1' does not"):
+        network(TaskConfig("fa", 1), "single", "stein_target", metric="prior")
 
 
 def test_a_layout_of_components_needs_some() -> None:

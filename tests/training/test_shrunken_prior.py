@@ -89,7 +89,7 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     standard = dataclasses.replace(
         tiny_config().model, base="standard", inputs="theta", parametrization="velocity", smoothed_score=False
     )
-    with pytest.raises(ValueError, match=r"shrunk_share needs flow\.loss=stable_target"):
+    with pytest.raises(ValueError, match=r"shrunk_share needs flow\.loss=stable_target or stein_target"):
         NetworkConfig(TaskConfig(), standard, FlowConfig("linear", "flow_matching"), CONFIG)
     with pytest.raises(ValueError, match="the base is the metric"):
         NetworkConfig(TaskConfig(), targets=TargetsConfig(metric="prior"))
