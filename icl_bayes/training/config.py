@@ -195,8 +195,6 @@ class NetworkConfig:
             raise ValueError(
                 f"targets.shrunk_share needs flow.loss={' or '.join(POOLED_LOSSES)}, which take weights into account."
             )
-        if self.flow.loss == "stein_target" and self.model.base != "standard":
-            raise ValueError(f"flow.loss=stein_target needs model.base=standard; received {self.model.base}.")
         if self.flow.loss == "target_score" and (
             self.model.base not in LIKELIHOOD_BASES or self.model.parametrization != "residual"
         ):

@@ -151,7 +151,8 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
-        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), Pool(x1, targets.log_weights, targets.scores))
+        in_base = None if targets.scores is None else jax.lax.stop_gradient(targets.scores @ affine.scale)
+        pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), Pool(x1, targets.log_weights, in_base))
         num_draws = len(x1)
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
@@ -177,7 +178,13 @@ class Network:
         return jnp.mean(losses) + extra
 
     def _spread(self, targets: Targets) -> Spread:
-        """Covariance of theta given its noisy view: as the task knows it, else from the moments of the metric."""
+        """Covariance of a draw given its noisy view, in base coordinates.
+
+        Of a base that resembles the posterior it is known. With a standard one it is as the task knows it, else it
+        comes from the moments of the metric.
+        """
+        if self.config.model.base != "standard":
+            return lambda x, alpha, sigma, vector: sigma**2 / (alpha**2 + sigma**2) * vector
         known = self.task.spread
         if known is not None:
             return lambda x, alpha, sigma, vector: known(x, alpha, sigma, targets.dataset, vector)
@@ -255,7 +262,7 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
             "such step. Use model.inputs=theta or theta_and_score."
         )
     no_moments = config.targets.metric == "prior" or config.targets.num_moves == 0
-    if config.flow.loss == "stein_target" and task.spread is None and no_moments:
+    if config.flow.loss == "stein_target" and config.model.base == "standard" and task.spread is None and no_moments:
         raise ValueError(
             f"flow.loss=stein_target needs moments of the posterior, which task {task.name!r} does not have by itself: "
             "set targets.metric=pilots or posterior, and targets.num_moves above 0."
