@@ -22,7 +22,8 @@ from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, merge_records,
 from icl_bayes.benchmark.references import TaskReference
 from icl_bayes.benchmark.render import print_tables, to_markdown
 from icl_bayes.benchmark.report import ReportFigure, score_figures, write_report
-from icl_bayes.benchmark.runner import RECORDS_NAME, RunSummary, run_benchmark
+from icl_bayes.benchmark.run_summary import RunSummary
+from icl_bayes.benchmark.runner import RECORDS_NAME, run_benchmark
 from icl_bayes.benchmark.settings import EvaluationConfig, EvaluationSettings
 from icl_bayes.benchmark.stored_draws import draws_path, load_result, reference_path
 from icl_bayes.benchmark.suites import Suite, seed_kind, task_under_test

@@ -31,6 +31,7 @@ from icl_bayes.benchmark.cells import (
     with_duplicates,
 )
 from icl_bayes.benchmark.records import Record, RecordWriter, latest, read_records
+from icl_bayes.benchmark.run_summary import RunSummary, escape_markup, print_summary, progress_bar
 from icl_bayes.benchmark.scoring import ScorePool
 from icl_bayes.benchmark.stored_draws import ReferenceStore, draws_path, save_result
 from icl_bayes.evaluation.two_sample import METRICS
@@ -42,26 +43,6 @@ if TYPE_CHECKING:
 
 RECORDS_NAME = "records.csv"
 FAILURES_NAME = "failures.log"
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """What a run did.
-
-    Attributes:
-        records_path: the file with all rows, those of earlier runs included.
-        num_scored: cells scored now (floors not counted).
-        num_skipped: cells found scored already.
-        num_without_reference: cells not tried because their case has no reference.
-        failures: rows of the cells asked for that could not be scored, now or in an earlier
-            run; failed references among them.
-    """
-
-    records_path: Path
-    num_scored: int
-    num_skipped: int
-    num_without_reference: int
-    failures: tuple[Record, ...]
 
 
 @dataclass(frozen=True)
@@ -126,7 +107,7 @@ class _Run:
     ) -> None:
         scores = {"": np.nan}
         self.failures += self._write(case, method, result, scores=scores, floor={}, status="failed", message=message)
-        self.say(f"  [red]failed[/red] {_escape(f'{case.identity}, {method.label}: {message}')}")
+        self.say(f"  [red]failed[/red] {escape_markup(f'{case.identity}, {method.label}: {message}')}")
         if error is not None:
             with open(self.out_dir / FAILURES_NAME, "a", encoding="utf-8") as file:
                 file.write(f"{case.identity} | {method.label}\n{''.join(traceback.format_exception(error))}\n")
@@ -201,7 +182,7 @@ class _Run:
             else:
                 self._submit_method(case, method, missing, *draws, reference, line, tick)
         self.pending.append(
-            (None, lambda: self.say(_escape(f"{case.identity}: {', '.join(line) or 'nothing scored'}")))
+            (None, lambda: self.say(escape_markup(f"{case.identity}: {', '.join(line) or 'nothing scored'}")))
         )
         self.collect(wait=False)
 
@@ -339,7 +320,7 @@ def run_benchmark(
     _refuse_duplicates("cases", [case.identity for case, _ in plan])
     settings = _Settings(num_draws, tuple(metrics), keep_draws, retry_failed, overlap)
     console = console or Console(stderr=True)
-    progress = _progress(console)
+    progress = progress_bar(console)
     with RecordWriter(Path(out_dir) / RECORDS_NAME) as writer:
         pool = ScorePool(workers)
         run = _Run(writer, pool, ReferenceStore(out_dir, reference), settings, console.print)
@@ -365,26 +346,6 @@ def run_benchmark(
     return summary
 
 
-def print_summary(summary: RunSummary, console: Console) -> None:
-    """Say at the end what was scored, what was skipped and what failed, with reasons."""
-    counts = [f"{summary.num_scored} cells scored", f"{summary.num_skipped} already done"]
-    if summary.num_without_reference:
-        counts.append(f"{summary.num_without_reference} not tried for want of a reference")
-    console.print(f"{', '.join(counts)}, {len(summary.failures)} failed -> {summary.records_path}", soft_wrap=True)
-    for row in summary.failures:
-        cell = f"{row.family}/{row.scenario} {row.split} {row.dataset} n={row.n} seed={row.seed}"
-        who = " ".join(part for part in (row.method, row.variant, row.solver) if part)
-        console.print(f"  [red]failed[/red] {_escape(f'{cell}, {who}: {row.message}')}", soft_wrap=True)
-
-
-def _progress(console: Console) -> Any:
-    from rich import progress
-
-    columns = (progress.TextColumn("{task.description}"), progress.BarColumn(), progress.MofNCompleteColumn())
-    times = (progress.TimeElapsedColumn(), progress.TextColumn("ETA"), progress.TimeRemainingColumn())
-    return progress.Progress(*columns, *times, console=console)
-
-
 def _methods_of(methods: Methods, case: Case) -> list[Method]:
     given: Sequence[Any] = methods(case) if callable(methods) else methods
     own = [as_method(method) for method in given]
@@ -400,9 +361,3 @@ def _refuse_duplicates(what: str, names: list[str]) -> None:
 
 def _seconds(value: float) -> str:
     return f"{1e3 * value:.3g} ms" if value < 1.0 else f"{value:.3g} s"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
