@@ -29,6 +29,7 @@ class ModelConfig:
             score of the log joint at the denoised point, in whitened coordinates) or ``theta_and_denoised``
             (it corrects the velocity that the task's own denoiser gives).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
+        summaries: whether the encoder reads, beside the rows, what the task's own algorithm finds in them.
         layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, or one per exchangeable
             ``component`` of the model, all treated alike.
         parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``
@@ -51,6 +52,7 @@ class ModelConfig:
     base: str = "variational"
     inputs: str = "theta_and_score"
     smoothed_score: bool = True
+    summaries: bool = False
     layout: str = "single"
     parametrization: str = "residual"
     pooled_context: bool = True

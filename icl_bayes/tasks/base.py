@@ -67,6 +67,7 @@ class Task:
         denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from
             the data and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for
             velocities that correct it.
+        summaries: ``dataset -> (k, e)``, further tokens for encoders to read beside the rows.
         spread: ``(x, alpha, sigma, dataset, vector (dim,)) -> (dim,)``, about the covariance of theta given data and
             view, times a vector; for losses that take noise out of their targets with it.
         responsibilities: ``(theta (dim,), dataset) -> (n, M)``, of a mixture: the probability of every component for
@@ -94,6 +95,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     derived: Callable[[Sites], dict[str, Array]] | None = None
     denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
+    summaries: Callable[[Dataset], Array] | None = None
     spread: Callable[[Array, Array, Array, Dataset, Array], Array] | None = None
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None

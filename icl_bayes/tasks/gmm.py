@@ -24,6 +24,7 @@ from icl_bayes.tasks.mixture_denoiser import (
     make_responsibilities,
     make_spread,
 )
+from icl_bayes.tasks.mixture_modes import make_summaries, mean_of_rows, spread_out_rows
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
@@ -113,18 +114,10 @@ def make_features(spec: GMMSpec):
 
 
 def make_starts(spec: GMMSpec):
-    """Where, beside zero, modes are searched from: rows far apart as means (Gonzalez, 1985)."""
+    """Where, beside zero, modes are searched from: rows far apart as means."""
 
     def starts(dataset: Dataset) -> Sites:
-        x, mask = jnp.asarray(dataset["x"], jnp.float32), dataset.row_mask[:, None]
-        center = jnp.sum(jnp.where(mask, x, 0.0), axis=0) / jnp.sum(mask)
-
-        def farthest(nearest: Array, _: None) -> tuple[Array, Array]:
-            chosen = x[jnp.argmax(jnp.where(dataset.row_mask, nearest, -1.0))]
-            return jnp.minimum(nearest, jnp.sum((x - chosen) ** 2, axis=1)), chosen
-
-        _, means = jax.lax.scan(farthest, jnp.sum((x - center) ** 2, axis=1), None, length=spec.num_components)
-        return {"mu": means[None]}
+        return {"mu": spread_out_rows(dataset, mean_of_rows(dataset), spec.num_components)[None]}
 
     return starts
 
@@ -160,6 +153,7 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         options={"hyperprior": hyperprior, "num_columns": spec.num_columns},
         derived=lambda sites: {"weights": weights_of(sites)},
         denoise=make_denoiser(spec.num_components, spec.num_columns),
+        summaries=make_summaries(spec.num_components, spec.num_columns),
         spread=make_spread(spec.num_components, spec.num_columns),
         responsibilities=make_responsibilities(spec.num_components, spec.num_columns),
         em_step=make_em_step(spec.num_components, spec.num_columns),

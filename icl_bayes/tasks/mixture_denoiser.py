@@ -137,12 +137,30 @@ def make_responsibilities(num_components: int, num_columns: int) -> Callable[[Ar
     return lambda theta, dataset: _responsibilities(split(theta), dataset)
 
 
+def make_log_likelihood(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
+    """``(theta (dim,), dataset) -> ()``, up to a constant: the task's own, without running its program."""
+    split = _splitter(num_components, num_columns)
+
+    def log_likelihood(theta: Array, dataset: Dataset) -> Array:
+        point = split(theta)
+        total = jax.nn.logsumexp(_natural(point, dataset)[0])
+        log_density = jax.nn.logsumexp(_log_densities(point, dataset), axis=1) - total
+        return jnp.sum(jnp.where(dataset.row_mask, log_density, 0.0))
+
+    return log_likelihood
+
+
 def _responsibilities(point: _Blocks, dataset: Dataset) -> Array:
+    shares = jax.nn.softmax(_log_densities(point, dataset), axis=1)
+    return jnp.where(dataset.row_mask[:, None], shares, 0.0)
+
+
+def _log_densities(point: _Blocks, dataset: Dataset) -> Array:
+    """Of every row under every component, times gamma, up to a constant, ``(n, M)``."""
     log_gamma, log_precision, mu = _natural(point, dataset)
     rows = jnp.asarray(dataset["x"], jnp.float32)
     squares = jnp.exp(log_precision) * (rows[:, None, :] - mu) ** 2
-    log_density = log_gamma + 0.5 * jnp.sum(log_precision - squares, axis=-1)
-    return jnp.where(dataset.row_mask[:, None], jax.nn.softmax(log_density, axis=1), 0.0)
+    return log_gamma + 0.5 * jnp.sum(log_precision - squares, axis=-1)
 
 
 def _constants(dataset: Dataset) -> dict[str, Array]:

@@ -29,8 +29,8 @@ from icl_bayes.flow import (
     solve,
     stratified_times,
 )
-from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
-from icl_bayes.tasks import Task
+from icl_bayes.nets import InContextFlow, Memory, ModelConfig, ModelShape, make_velocity, residual_score
+from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import Array, Dataset
@@ -87,6 +87,10 @@ class Network:
         nnx.reseed(model, dropout=dropout_key)
         return model
 
+    def features(self, dataset: Dataset) -> Features:
+        """What the encoder reads of a prepared data set."""
+        return features_of(self.config.model, self.task, dataset)
+
     @property
     def needs_log_joint(self) -> bool:
         """Whether inference evaluates the likelihood (base or score inputs)."""
@@ -114,7 +118,7 @@ class Network:
             return likelihood_base(kind, self.task, dataset)
         affine, is_finite = identity_affine(dim), jnp.asarray(True)
         if kind == "gaussian":
-            memory = self.model(params).encode(*self.task.features(dataset))
+            memory = self.model(params).encode(*self.features(dataset))
             affine, is_finite = factor_affine(memory.shift[-1], memory.scale[-1]), jnp.all(jnp.isfinite(memory.scale))
         return affine, GaussianInfo(jnp.zeros(()), is_finite, jnp.asarray(-jnp.inf))
 
@@ -123,7 +127,7 @@ class Network:
     ) -> ThetaDraws:
         """The rest of :meth:`draw`, from what :meth:`find_base` returned."""
         model = self.model(params)
-        memory = model.encode(*self.task.features(dataset), for_many_draws=True)
+        memory = model.encode(*self.features(dataset), for_many_draws=True)
         velocity = self._velocity(model, memory, affine, dataset)
         solution = solve(
             jax.vmap(velocity, (None, 0)),
@@ -241,9 +245,25 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
 
 
+def features_of(config: ModelConfig, task: Task, dataset: Dataset) -> Features:
+    """The task's features, and with ``config.summaries`` its summaries as further tokens, in columns of their own."""
+    features = task.features(dataset)
+    if not config.summaries:
+        return features
+    if task.summaries is None:
+        raise ValueError(
+            f"model.summaries=true is for tasks that summarize their data, such as mixtures; task {task.name!r} does "
+            "not. Set model.summaries=false."
+        )
+    tokens = jax.lax.stop_gradient(task.summaries(dataset))
+    rows = jax.scipy.linalg.block_diag(features.rows, jnp.pad(tokens, ((0, 0), (0, 1)), constant_values=1.0))
+    exist = jnp.ones(len(tokens), bool)
+    return features._replace(rows=rows, row_mask=jnp.concatenate([jnp.asarray(features.row_mask), exist]))
+
+
 def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:
     """A freshly initialized nnx module for a configuration."""
-    features = jax.eval_shape(task.features, task.example)
+    features = jax.eval_shape(lambda: features_of(config.model, task, task.example))
     components = tuple(map(tuple, task.components.tolist())) if task.num_exchangeable else ()
     shape = ModelShape(task.dim, features.rows.shape[-1], features.context.shape[-1], components)
     return InContextFlow(config.model, shape, rngs=nnx.Rngs(params=seed, dropout=seed + 1))

@@ -84,6 +84,7 @@ def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Calla
         network.config.targets,
         base=network.config.model.base,
         with_scores=network.config.flow.loss == "stein_target",
+        features=network.features,
     )
     sharding = NamedSharding(mesh, PartitionSpec("data"))
 

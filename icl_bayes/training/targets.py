@@ -132,7 +132,12 @@ def is_usable(info: GaussianInfo) -> Array:
 
 
 def make_targets(
-    task: Task, config: TargetsConfig, *, base: str, with_scores: bool = False
+    task: Task,
+    config: TargetsConfig,
+    *,
+    base: str,
+    with_scores: bool = False,
+    features: Callable[[Dataset], Features] | None = None,
 ) -> Callable[[Array, Array, int], Targets]:
     """``(rng_key, num_rows, padded_rows) -> Targets`` for one data set; jit- and vmap-able.
 
@@ -140,6 +145,7 @@ def make_targets(
         base: of the network. One computed from the likelihood is also the metric of the moves; with
             another base, moves use the variational one, unless ``config.metric`` is the prior's.
         with_scores: whether to compute those too.
+        features: what the network reads, the task's by default.
     """
     kind = base if base in LIKELIHOOD_BASES else "variational"
     needs_gaussian = base in LIKELIHOOD_BASES or (config.num_moves > 0 and config.metric == "posterior")
@@ -174,7 +180,8 @@ def make_targets(
         )
         draws, log_weights, scores = jax.tree.map(lambda leaf: jnp.where(usable, leaf, 0.0), found)
         weight = usable.astype(jnp.float32)
-        return Targets(dataset, task.features(dataset), affine, draws, log_weights, scores, weight, acceptance)
+        read = (features or task.features)(dataset)
+        return Targets(dataset, read, affine, draws, log_weights, scores, weight, acceptance)
 
     return targets
 
