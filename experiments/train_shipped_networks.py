@@ -15,8 +15,8 @@ from icl_bayes.cli.main import main as icl_bayes
 
 INFORMED_STEPS = {1: 1600, 2: 1600, 3: 3200, 4: 3200, 5: 4000, 6: 1600, 7: 4000}
 """Gradient steps of the shipped `informed` networks of GLMs; other variants take those of their experiment."""
-# The earlier ones moved in the prior's metric, and were trained before Stein's identity was used; with Laplace loadings,
-# whose likelihood is dear, there are more passes over what was simulated.
+# The earlier ones moved in the prior's metric, and were trained before Stein's identity was used; with Laplace
+# loadings, whose likelihood is dear, there are more passes over what was simulated.
 _BY_PRIOR = ["flow=stable", "targets.metric=prior", "targets.step_size=0.4", "targets.num_leapfrogs=4"]
 _DEAR = ["targets.num_draws=32", "training.passes=16", "training.num_steps=4000"]
 FACTOR_OVERRIDES = {
