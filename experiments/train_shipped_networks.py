@@ -23,7 +23,7 @@ FACTOR_OVERRIDES = {
     1: _BY_PRIOR,
     2: _DEAR,
     3: _BY_PRIOR,
-    4: ["training.num_steps=4000"],
+    4: _BY_PRIOR,
     5: ["flow=stable", *_DEAR],
     6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
