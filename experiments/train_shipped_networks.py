@@ -29,8 +29,8 @@ FACTOR_OVERRIDES = {
 }
 """What the shipped networks of factor analysis change in their experiment."""
 MIXTURE_OVERRIDES = {
-    1: ["training.num_steps=4000", "targets.num_draws=8"],
-    2: ["training.num_steps=8000"],
+    1: ["model.summaries=false", "training.num_steps=4000", "targets.num_draws=8"],
+    2: ["training.num_steps=2400"],
     3: [],
     4: [],
 }
