@@ -83,6 +83,25 @@ def test_noise_of_mixture_targets_is_taken_out() -> None:
     assert stein < stable - 0.4
 
 
+def test_scores_are_those_of_the_base_s_coordinates() -> None:
+    """A base that is the posterior, and a velocity that stays in it: what the loss shows is noise of targets."""
+    model = ModelConfig(**{**SIMPLE, "base": "variational", "parametrization": "residual"})
+    targets = TargetsConfig(num_draws=2, num_leapfrogs=2)
+    nets = [
+        build_network(NetworkConfig(TaskConfig("glm", 1, num_columns=2), model, FlowConfig("cosine", loss), targets))
+        for loss in ("stable_target", "stein_target")
+    ]
+    make = make_targets(nets[0].task, targets, base="variational", with_scores=True)
+    params = nets[0].init(0)
+
+    def losses(key):
+        drawn = make(key, jnp.asarray(60), 60)
+        return jnp.stack([net.loss(params, jax.random.fold_in(key, 1), drawn) for net in nets])
+
+    stable, stein = np.mean(jax.jit(jax.vmap(losses))(jax.random.split(jax.random.key(0), 64)), axis=0)
+    assert stein < 0.5 * stable
+
+
 def test_without_a_spread_of_the_task_the_metric_must_know_moments() -> None:
     network(TaskConfig("fa", 1), "single", "stein_target", metric="pilots")
     with pytest.raises(ValueError, match=r"stein_target needs moments of the posterior, which task 'fa/1' does not"):
