@@ -86,9 +86,9 @@ def fit(
     """
     console = console or Console()
     run_dir = Path(run_dir)
+    network = build_network(config)  # first: a configuration that is refused must not claim the directory
     run_dir.mkdir(parents=True, exist_ok=True)
     _claim(run_dir, config)
-    network = build_network(config)
     settings = config.training
     mesh = data_mesh()
     state, progress = _restore(run_dir, network, config)

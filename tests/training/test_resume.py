@@ -15,7 +15,7 @@ import pytest
 
 from icl_bayes.training import CheckpointError, fit, load_checkpoint
 from icl_bayes.training.fit import read_metrics
-from training.conftest import simple_config
+from training.conftest import simple_config, tiny_config
 
 SCRIPT = """
 import sys, time
@@ -87,3 +87,11 @@ def test_provenance_and_configuration_are_recorded(trained) -> None:
     assert manifest["provenance"]["hours"] > 0
     assert manifest["config"]["task"]["num_columns"] == 2
     assert (trained[1] / "training.png").stat().st_size > 5000
+
+
+def test_a_configuration_that_is_refused_leaves_no_directory(tmp_path: Path) -> None:
+    """Otherwise the corrected command would meet a directory that another configuration holds."""
+    wrong = tiny_config(model={"summaries": True})
+    with pytest.raises(ValueError, match="summaries=true is for tasks that summarize"):
+        fit(wrong, tmp_path / "run", evaluate=False)
+    assert not (tmp_path / "run").exists()
