@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from icl_bayes.tasks.base import Features, Task
+from icl_bayes.tasks.efa import SCENARIOS as EFA_SCENARIOS
+from icl_bayes.tasks.efa import make_efa
 from icl_bayes.tasks.fa import SCENARIOS as FA_SCENARIOS
 from icl_bayes.tasks.fa import make_fa
 from icl_bayes.tasks.glm import SCENARIOS as GLM_SCENARIOS
@@ -31,6 +33,7 @@ class Family(NamedTuple):
 FAMILIES = {
     "glm": Family(make_glm, tuple(GLM_SCENARIOS), ("num_columns", "covariates", "covariate_options", "hyperprior")),
     "fa": Family(make_fa, tuple(FA_SCENARIOS), ("hyperprior",)),
+    "efa": Family(make_efa, tuple(EFA_SCENARIOS), ("hyperprior",)),
     "gmm": Family(make_gmm, tuple(GMM_SCENARIOS), ("hyperprior",)),
 }
 
