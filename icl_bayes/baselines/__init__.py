@@ -29,6 +29,7 @@ _BASELINES: dict[str, Callable[..., Any]] = {
     "vi_structured": partial(VariationalSampler, guide="structured"),
     "vi_iaf": partial(VariationalSampler, guide="iaf"),
     "vi_fixed_point": partial(GaussianSampler, kind="variational"),
+    "importance_moments": partial(GaussianSampler, kind="pilots"),
 }
 _PARALLEL_HMC = re.compile(rf"parallel_hmc@(\d+)(?::({'|'.join(STARTS)}))?")
 

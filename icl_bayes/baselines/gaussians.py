@@ -1,6 +1,6 @@
-"""Gaussian approximations of a task's posterior given a data set: Laplace's, and the closest one.
+"""Gaussian approximations of a task's posterior given a data set: Laplace's, the closest one, and that of its moments.
 
-Both start from the best of the modes that are reached from the task's starting points. They are
+The first two start from the best of the modes that are reached from the task's starting points. All are
 functions of the data alone, traceable, and serve as baselines, as bases of the flow, and as the metric
 of Hamiltonian moves.
 """
@@ -24,7 +24,15 @@ from icl_bayes.baselines.common import (
     verdict,
 )
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow import Affine, affine_from_curvature, find_mode, laplace_approximation, variational_gaussian
+from icl_bayes.flow import (
+    Affine,
+    affine_from_curvature,
+    find_mode,
+    laplace_approximation,
+    pilot_gaussian,
+    variational_gaussian,
+)
+from icl_bayes.flow.pilots import MAX_DIM as MAX_PILOT_DIM
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
@@ -132,8 +140,14 @@ def variational_of(
     return affine, GaussianInfo(info.decrement, info.is_finite & near.info.is_finite, near.info.rival)
 
 
-_KINDS = {"laplace": laplace_of, "variational": variational_of}
-_NAMES = {"laplace": "laplace", "variational": "vi_fixed_point"}
+def pilots_of(task: Task, dataset: Dataset, num_rounds: int = 3) -> tuple[Affine, GaussianInfo]:
+    """The Gaussian with the posterior's moments, over all of its modes; for tasks of few dimensions."""
+    affine, info = pilot_gaussian(partial(log_joint_of, task, dataset), task.dim, num_rounds=num_rounds)
+    return affine, GaussianInfo(jnp.zeros(()), info.is_finite, jnp.asarray(-jnp.inf))
+
+
+_KINDS = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of}
+_NAMES = {"laplace": "laplace", "variational": "vi_fixed_point", "pilots": "importance_moments"}
 
 
 def gaussian_health(
@@ -157,8 +171,8 @@ class GaussianSampler:
 
     Attributes:
         task: the model; its coordinates decide how Gaussian the posterior is.
-        kind: ``laplace`` (mode and inverse Hessian of the log joint) or ``variational`` (the Gaussian
-            closest to the posterior, on which the flow of an informed network is based).
+        kind: ``laplace`` (mode and inverse Hessian of the log joint), ``variational`` (the Gaussian closest to the
+            posterior) or ``pilots`` (the one with its moments). Flows of informed networks are based on the last two.
     """
 
     task: Task
@@ -169,6 +183,11 @@ class GaussianSampler:
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ValueError(f"Unknown kind {self.kind!r} of a Gaussian approximation; choices: {', '.join(_KINDS)}.")
+        if self.kind == "pilots" and self.task.dim > MAX_PILOT_DIM:
+            raise ValueError(
+                f"Moments by importance sampling are for tasks of at most {MAX_PILOT_DIM} dimensions; {self.task.name!r} "
+                f"has {self.task.dim}. Use vi_fixed_point."
+            )
         object.__setattr__(self, "name", self.name or _NAMES[self.kind])
 
     def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:

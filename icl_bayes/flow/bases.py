@@ -6,7 +6,8 @@ learned in the whitened coordinates ``u``, in which the base is N(0, I):
 * ``standard``: the paper's, no map at all;
 * ``gaussian``: mean and covariance predicted by a head of the network, without a likelihood;
 * ``laplace``: mode and curvature of the log joint (:func:`laplace_approximation`);
-* ``variational``: the Gaussian closest to the posterior (:mod:`icl_bayes.flow.variational`).
+* ``variational``: the Gaussian closest to the posterior (:mod:`icl_bayes.flow.variational`);
+* ``pilots``: the Gaussian with the posterior's moments, over all of its modes (:mod:`icl_bayes.flow.pilots`).
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from icl_bayes.flow.mode_search import LogDensity, Metric, NewtonInfo, find_mode
 
 Array = jax.Array
 
-BASES = ("standard", "gaussian", "laplace", "variational")
-LIKELIHOOD_BASES = ("laplace", "variational")
+BASES = ("standard", "gaussian", "laplace", "variational", "pilots")
+LIKELIHOOD_BASES = ("laplace", "variational", "pilots")
 """Bases that are computed from the log joint of a data set."""
 
 

@@ -202,7 +202,7 @@ class NetworkConfig:
                 f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
                 "model.parametrization=residual."
             )
-        if self.targets.metric != "posterior" and self.model.base in LIKELIHOOD_BASES and self.targets.num_moves:
+        if self.targets.metric not in ("posterior", self.model.base) and self._moves_in_base:
             raise ValueError(
                 f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "
                 f"model.base={self.model.base} the base is the metric."
@@ -213,6 +213,11 @@ class NetworkConfig:
             )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
             raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")
+
+    @property
+    def _moves_in_base(self) -> bool:
+        """Whether the base is the metric of the moves."""
+        return self.model.base in LIKELIHOOD_BASES and self.targets.num_moves > 0
 
 
 def from_dict(data: dict[str, Any]) -> NetworkConfig:

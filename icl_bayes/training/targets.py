@@ -15,7 +15,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, variational_of
+from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, pilots_of, variational_of
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, affine_from_curvature, identity_affine
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
@@ -112,14 +112,14 @@ def exact_start_chain(
 def likelihood_base(
     kind: str, task: Task, dataset: Dataset, config: TargetsConfig | None = None
 ) -> tuple[Affine, GaussianInfo]:
-    """The base computed from the log joint of a data set, ``laplace`` or ``variational``.
+    """The base computed from the log joint of a data set, ``laplace``, ``variational`` or ``pilots``.
 
     Args:
         config: bounds on the number of steps and starts. By default those of the baselines: one data set at
             hand is worth more patience than one of many to train on, which is discarded if not found by then.
     """
-    fn = {"laplace": laplace_of, "variational": variational_of}[kind]
-    if config is None:
+    fn = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of}[kind]
+    if config is None or kind == "pilots":
         return fn(task, dataset)
     if kind == "laplace":
         return laplace_of(task, dataset, config.newton_steps, num_starts=config.mode_starts or None)
@@ -169,7 +169,7 @@ def make_targets(
             accepted = accepted & is_usable(info)
         else:
             affine = identity_affine(task.dim)
-        if config.metric == "pilots" and config.num_moves:
+        if config.metric == "pilots" and config.num_moves and not needs_gaussian:
             affine = pilot_affine(jax.random.fold_in(rng_key, 2), log_density_fn, task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
         log_weights = -jax.vmap(excess)(draws) if config.shrunk_share else jnp.zeros(len(draws))
