@@ -1,9 +1,10 @@
-"""Seconds for 1000 draws of one data set, and draws per second for 64 data sets at once.
+"""Seconds for 1000 draws of one data set, and for GLMs draws per second for 64 data sets at once.
 
-Network, parallel HMC and NUTS in one process on the same simulated data, compile time apart.
-NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit.
+Network, parallel HMC and NUTS in one process on the same simulated data of the paper's size, compile time apart.
+NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit; it has 500 steps of warm-up, and as
+many chains as the paper (one, in factor analysis three, in mixtures three per component), which share the draws.
 
-    python benchmarks/sampling_speed.py [--scenarios 1 5] [--repeats 20]
+    python benchmarks/sampling_speed.py [--family glm] [--scenarios 1 5] [--repeats 20]
 """
 
 from __future__ import annotations
@@ -21,58 +22,77 @@ from icl_bayes.baselines import NutsSampler, make_baseline
 from icl_bayes.tasks import Task, make_task
 from icl_bayes.types import Dataset
 
-NUM_DRAWS, NUM_DATASETS, NUM_ROWS = 1000, 64, 50
+NUM_DRAWS, NUM_DATASETS = 1000, 64
+RIVALS = {
+    "glm": ("laplace", "vi_fixed_point", "parallel_hmc@2", "parallel_hmc@5", "parallel_hmc@2:variational"),
+    "fa": ("importance_moments", "parallel_hmc@5:prior", "parallel_hmc@20:prior"),
+    "gmm": ("parallel_hmc@5:em", "parallel_hmc@20:em", "parallel_hmc@20:prior"),
+    "efa": ("laplace", "vi_fixed_point", "parallel_hmc@2", "parallel_hmc@5"),
+}
+SCENARIOS = {"glm": [1, 5], "fa": [1, 2, 3, 4, 5, 6], "gmm": [1, 2, 3, 4], "efa": [1, 2]}
+POLISHED = ("fa", "gmm", "efa")
 
 
 def simulate(task: Task, count: int, seed: int) -> list[Dataset]:
     """Accepted data sets at the paper's n."""
     keys = jax.random.split(jax.random.key(seed), 2 * count)
-    _, stacked = jax.jit(jax.vmap(lambda key: task.simulate(key, NUM_ROWS)))(keys)
+    _, stacked = jax.jit(jax.vmap(lambda key: task.simulate(key, task.paper_num_rows)))(keys)
     accepted = np.asarray(jax.vmap(task.is_accepted)(stacked))
     stacked = jax.device_get(stacked)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in np.flatnonzero(accepted)[:count]]
 
 
-def one_data_set(scenario: int, repeats: int) -> list[dict[str, Any]]:
+def num_chains(task: Task) -> int:
+    """Of NUTS, as in the paper."""
+    return {"fa": 3, "gmm": 3 * task.num_exchangeable}.get(task.name.partition("/")[0], 1)
+
+
+def task_of(family: str, scenario: int) -> Task:
+    return make_task(f"{family}/{scenario}", covariates="tabular")
+
+
+def one_data_set(family: str, scenario: int, repeats: int) -> list[dict[str, Any]]:
     """Median seconds per method for 1000 draws, everything from data to host arrays included."""
-    name = f"glm/{scenario}"
-    task, net = make_task(name, covariates="tabular"), icl_bayes.load(name)
+    task = task_of(family, scenario)
+    net = icl_bayes.load(task.name)
     datasets = simulate(task, max(repeats, 3), seed=900 + scenario)
-    methods: dict[str, Any] = {"network": None}
-    rivals = ("laplace", "vi_fixed_point", "parallel_hmc@2", "parallel_hmc@5", "parallel_hmc@2:variational")
-    methods |= {label: make_baseline(label, task) for label in rivals}
-    methods |= {"nuts (jit)": make_baseline("nuts_jit", task), "nuts (MCMC.run)": make_baseline("nuts", task)}
-    rows = []
-    for label, method in methods.items():
-        count = min(repeats, 5) if label.startswith("nuts (MCMC") else repeats
-        if method is None:
-            net.sample(jax.random.key(0), datasets[0], NUM_DRAWS)
-            seconds = median_seconds(
-                lambda i: net.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS).theta, count
-            )
-            ess = float(NUM_DRAWS)
-        else:
-            method.sample(jax.random.key(0), datasets[0], NUM_DRAWS)
-            results = [method.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS) for i in range(count)]
-            seconds = float(np.median([result.seconds_run for result in results]))
-            ess = float(np.median([result.health.get("ess", NUM_DRAWS) for result in results]))
-        rows.append(
-            {
-                "scenario": name,
-                "datasets": 1,
-                "method": label,
-                "seconds": round(seconds, 5),
-                "draws_per_second": round(NUM_DRAWS / seconds),
-                "effective_draws_per_second": round(min(ess, NUM_DRAWS) / seconds),
-            }
+    moves = {"network": 0} | ({"network, 5 moves": 5} if family in POLISHED else {})
+    methods: dict[str, Any] = {label: make_baseline(label, task) for label in RIVALS[family]}
+    chains = num_chains(task)
+    methods |= {
+        "nuts (jit)": make_baseline("nuts_jit", task, num_chains=chains),
+        "nuts (MCMC.run)": make_baseline("nuts", task, num_chains=chains),
+    }
+    seconds: dict[str, tuple[float, float]] = {}
+    for label, polish in moves.items():
+        draw = lambda i, polish=polish: (  # noqa: E731
+            net.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS, polish=polish).theta
         )
-    return rows
+        draw(0)
+        seconds[label] = median_seconds(draw, repeats), float(NUM_DRAWS)
+    for label, method in methods.items():
+        count = min(repeats, 5) if label.startswith("nuts") else repeats
+        method.sample(jax.random.key(0), datasets[0], NUM_DRAWS)
+        results = [method.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS) for i in range(count)]
+        ess = float(np.median([result.health.get("ess", NUM_DRAWS) for result in results]))
+        seconds[label] = float(np.median([result.seconds_run for result in results])), ess
+    return [
+        {
+            "scenario": task.name,
+            "datasets": 1,
+            "method": label,
+            "seconds": round(taken, 5),
+            "draws_per_second": round(NUM_DRAWS / taken),
+            "effective_draws_per_second": round(min(ess, NUM_DRAWS) / taken),
+        }
+        for label, (taken, ess) in seconds.items()
+    ]
 
 
-def many_data_sets(scenario: int, repeats: int) -> list[dict[str, Any]]:
+def many_data_sets(family: str, scenario: int, repeats: int) -> list[dict[str, Any]]:
     """Draws per second for 64 data sets in one compiled call."""
-    name = f"glm/{scenario}"
-    task, net = make_task(name, covariates="tabular"), icl_bayes.load(name)
+    task = task_of(family, scenario)
+    net = icl_bayes.load(task.name)
     datasets = simulate(task, NUM_DATASETS, seed=700 + scenario)
     stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *datasets)
     net.sample_batch(jax.random.key(0), datasets, NUM_DRAWS)
@@ -88,7 +108,7 @@ def many_data_sets(scenario: int, repeats: int) -> list[dict[str, Any]]:
         seconds[f"nuts jit {strategy}"] = min(sum(r.seconds_run for r in batch) for batch in results)
     return [
         {
-            "scenario": name,
+            "scenario": task.name,
             "datasets": NUM_DATASETS,
             "method": label,
             "seconds": round(value, 4),
@@ -100,14 +120,20 @@ def many_data_sets(scenario: int, repeats: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--scenarios", type=int, nargs="+", default=[1, 5])
+    parser.add_argument("--family", choices=tuple(RIVALS), default="glm")
+    parser.add_argument("--scenarios", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=20)
     options = parser.parse_args()
-    rows = []
-    for scenario in options.scenarios:
-        rows += one_data_set(scenario, options.repeats) + many_data_sets(scenario, options.repeats)
+    family, rows = options.family, []
+    suffix = "" if family == "glm" else f"-{family}"
+    name = f"sampling_speed{suffix}-python{sys.version_info.major}.{sys.version_info.minor}"
+    for scenario in options.scenarios or SCENARIOS[family]:
+        rows += one_data_set(family, scenario, options.repeats)
+        if family == "glm":
+            rows += many_data_sets(family, scenario, options.repeats)
+        path = write_table(name, rows)  # after every scenario: what was measured is kept
     print_table([{**dict.fromkeys(rows[0], ""), **row} for row in rows])
-    print(write_table(f"sampling_speed-python{sys.version_info.major}.{sys.version_info.minor}", rows))
+    print(path)
 
 
 if __name__ == "__main__":

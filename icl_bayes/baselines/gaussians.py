@@ -185,8 +185,8 @@ class GaussianSampler:
             raise ValueError(f"Unknown kind {self.kind!r} of a Gaussian approximation; choices: {', '.join(_KINDS)}.")
         if self.kind == "pilots" and self.task.dim > MAX_PILOT_DIM:
             raise ValueError(
-                f"Moments by importance sampling are for tasks of at most {MAX_PILOT_DIM} dimensions; {self.task.name!r} "
-                f"has {self.task.dim}. Use vi_fixed_point."
+                f"Moments by importance sampling are for tasks of at most {MAX_PILOT_DIM} dimensions; "
+                f"{self.task.name!r} has {self.task.dim}. Use vi_fixed_point."
             )
         object.__setattr__(self, "name", self.name or _NAMES[self.kind])
 

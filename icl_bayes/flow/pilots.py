@@ -1,9 +1,9 @@
-"""Moments of a posterior of few dimensions, whatever its modes: adaptive importance sampling from fixed points, inside jit.
+"""Moments of a posterior of few dimensions, whatever its modes: adaptive importance sampling inside jit.
 
 A first set of points covers the prior at several widths. Each further set lies around a sample of the one before,
 which was weighted by the log density (population Monte Carlo; Cappe et al., 2004). While few points have a say,
-weights are tempered, so that a poor sample errs on the wide side. The points are fixed, so that the result is a function
-of the density alone.
+weights are tempered, so that a poor sample errs on the wide side. The points are fixed, so that the result is a
+function of the density alone.
 """
 
 from __future__ import annotations

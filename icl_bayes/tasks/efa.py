@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import numpyro
@@ -111,24 +112,34 @@ def make_features(spec: EFASpec):
     return features
 
 
+_PRINCIPAL_ITERATIONS = 12
+_LEAST_UNIQUE = 0.1
+"""Share of a feature's variance that no factor takes, in the starts of mode searches."""
+
+
 def make_starts(spec: EFASpec):
-    """Where, beside zero, modes are searched from: principal factors, turned into triangular form."""
+    """Where, beside zero, modes are searched from: iterated principal factors, turned into triangular form."""
+    num_factors = spec.num_factors
 
     def starts(dataset: Dataset) -> Sites:
         num_rows, mean, scatter = mean_and_scatter(jnp.asarray(dataset["x"], jnp.float32), dataset.row_mask)
         covariance = scatter / num_rows + 1e-3 * jnp.eye(spec.num_features)
-        unique = 0.5 * jnp.diagonal(covariance)
-        variances, axes = jnp.linalg.eigh(covariance - jnp.diag(unique))
-        principal = axes[:, -spec.num_factors :] * jnp.sqrt(jnp.maximum(variances[-spec.num_factors :], 1e-2))
-        rotation, _ = jnp.linalg.qr(principal[: spec.num_factors].T)
-        loadings = principal @ rotation
+        total = jnp.diagonal(covariance)
+
+        def principal(unique: Array) -> Array:
+            variances, axes = jnp.linalg.eigh(covariance - jnp.diag(unique))
+            return axes[:, -num_factors:] * jnp.sqrt(jnp.maximum(variances[-num_factors:], 1e-3))
+
+        def improve(unique: Array, _: None) -> tuple[Array, None]:
+            return jnp.maximum(total - jnp.sum(principal(unique) ** 2, axis=1), _LEAST_UNIQUE * total), None
+
+        unique, _ = jax.lax.scan(improve, 0.5 * total, None, length=_PRINCIPAL_ITERATIONS)
+        loadings = principal(unique)
+        rotation, _ = jnp.linalg.qr(loadings[:num_factors].T)
+        loadings = loadings @ rotation
         loadings = loadings * jnp.where(jnp.diagonal(loadings) < 0.0, -1.0, 1.0)
-        found = {
-            "diagonal": jnp.maximum(jnp.diagonal(loadings), 1e-2),
-            "below": loadings[spec.below],
-            "mu": mean,
-            "psi": unique,
-        }
+        diagonal = jnp.maximum(jnp.diagonal(loadings), 1e-2)
+        found = {"diagonal": diagonal, "below": loadings[spec.below], "mu": mean, "psi": unique}
         return {name: value[None] for name, value in found.items()}
 
     return starts
