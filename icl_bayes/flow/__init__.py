@@ -15,7 +15,7 @@ from icl_bayes.flow.losses import LOSSES, Example, Pool, Spread, make_loss, stra
 from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
-from icl_bayes.flow.pilots import pilot_gaussian
+from icl_bayes.flow.pilots import pilot_gaussian, pilot_sample
 from icl_bayes.flow.variational import variational_gaussian
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "make_loss",
     "make_path",
     "pilot_gaussian",
+    "pilot_sample",
     "solve",
     "stratified_times",
     "variational_gaussian",

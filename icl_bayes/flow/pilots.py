@@ -86,10 +86,15 @@ def _first_points(dim: int) -> tuple[np.ndarray, np.ndarray]:
     return points, np.logaddexp.reduce(-0.5 * squares / scales**2 - dim * np.log(scales), axis=1)
 
 
-def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 2) -> tuple[Affine, PilotInfo]:
-    """The Gaussian with the moments of a density, by importance sampling from fixed points; traceable.
+def systematic_sample(points: Array, log_weights: Array, num: int) -> Array:
+    """``num`` of the points by systematic resampling, without randomness, ``(num, dim)``."""
+    edges = jnp.cumsum(jax.nn.softmax(log_weights))
+    places = (jnp.arange(num) + 0.5) / num * edges[-1]
+    return points[jnp.clip(jnp.searchsorted(edges, places), 0, len(points) - 1)]
 
-    It covers all modes that the points find, where one found by climbing or by a variational bound sits in one.
+
+def find_pilots(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3) -> tuple[Array, Array]:
+    """The last set of points ``(NUM_POINTS, dim)``, and their log weights up to a constant; traceable.
 
     Args:
         log_density_fn: ``(dim,) -> ()``, unnormalized, in coordinates in which the prior is about standard normal.
@@ -118,17 +123,31 @@ def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 2)
         weights = tempered(log_weights, MIN_EFFECTIVE)
         _, covariance = weighted_moments(points, weights)
         kernel = affine_from_curvature(jnp.zeros(dim), jnp.linalg.inv(covariance))
-        edges = jnp.cumsum(jax.nn.softmax(weights))
-        places = (jnp.arange(NUM_CENTERS) + 0.5) / NUM_CENTERS * edges[-1]
-        centers = points[jnp.clip(jnp.searchsorted(edges, places), 0, len(points) - 1)]
+        centers = systematic_sample(points, weights, NUM_CENTERS)
         points = jnp.repeat(centers, PER_CENTER, axis=0) + bandwidth * kernel.forward(noise)
         whitened = kernel.backward(points[:, None, :] - centers[None, :, :]) / bandwidth
         log_proposal = logsumexp(-0.5 * jnp.sum(whitened**2, axis=2), axis=1)
         return (points, log_weights_of(points, log_proposal)), None
 
     first = points, log_weights_of(points, log_proposal)
-    (points, log_weights), _ = jax.lax.scan(refine, first, None, length=num_rounds)
+    return jax.lax.scan(refine, first, None, length=num_rounds)[0]
+
+
+def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3) -> tuple[Affine, PilotInfo]:
+    """The Gaussian with the moments of a density, by importance sampling from fixed points; traceable.
+
+    It covers all modes that the points find, where one found by climbing or by a variational bound sits in one.
+    Arguments and errors are those of :func:`find_pilots`.
+    """
+    points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
     mean, covariance = weighted_moments(points, tempered(log_weights, MIN_EFFECTIVE))
     is_finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
     mean, covariance = jnp.where(is_finite, mean, 0.0), jnp.where(is_finite, covariance, jnp.eye(dim))
     return affine_from_curvature(mean, jnp.linalg.inv(covariance)), PilotInfo(effective_number(log_weights), is_finite)
+
+
+def pilot_sample(log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3) -> Array:
+    """``num`` draws, about, of a density, in the coordinates of :func:`pilot_gaussian`, ``(num, dim)``."""
+    points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
+    affine, _ = pilot_gaussian(log_density_fn, dim, num_rounds=num_rounds)  # the same computation, done once
+    return affine.backward(systematic_sample(points, tempered(log_weights, MIN_EFFECTIVE), num))

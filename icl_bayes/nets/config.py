@@ -29,7 +29,8 @@ class ModelConfig:
             score of the log joint at the denoised point, in whitened coordinates) or ``theta_and_denoised``
             (it corrects the velocity that the task's own denoiser gives).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
-        summaries: whether the encoder reads, beside the rows, what the task's own algorithm finds in them.
+        summaries: whether the encoder reads, beside the rows, what the task's own algorithm finds in them, or, for a
+            task without, a sample that the ``pilots`` base has found.
         layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, or one per exchangeable
             ``component`` of the model, all treated alike.
         parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``

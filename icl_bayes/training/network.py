@@ -26,6 +26,7 @@ from icl_bayes.flow import (
     identity_affine,
     make_loss,
     make_path,
+    pilot_sample,
     solve,
     stratified_times,
 )
@@ -245,17 +246,31 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
 
 
+NUM_SAMPLED = 48
+
+
+def summaries_of(config: ModelConfig, task: Task, dataset: Dataset) -> Array:
+    """What the encoder reads beside the rows, ``(k, e)``: the task's own summaries, or what the base has sampled.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if task.summaries is not None:
+        return task.summaries(dataset)
+    if config.base == "pilots":
+        return pilot_sample(lambda theta: task.log_joint(theta, dataset), task.dim, NUM_SAMPLED)
+    raise ValueError(
+        "model.summaries=true is for tasks that summarize their data, such as mixtures, and for model.base=pilots; "
+        f"task {task.name!r} does not, and the base is {config.base!r}. Set model.summaries=false."
+    )
+
+
 def features_of(config: ModelConfig, task: Task, dataset: Dataset) -> Features:
     """The task's features, and with ``config.summaries`` its summaries as further tokens, in columns of their own."""
     features = task.features(dataset)
     if not config.summaries:
         return features
-    if task.summaries is None:
-        raise ValueError(
-            f"model.summaries=true is for tasks that summarize their data, such as mixtures; task {task.name!r} does "
-            "not. Set model.summaries=false."
-        )
-    tokens = jax.lax.stop_gradient(task.summaries(dataset))
+    tokens = jax.lax.stop_gradient(summaries_of(config, task, dataset))
     rows = jax.scipy.linalg.block_diag(features.rows, jnp.pad(tokens, ((0, 0), (0, 1)), constant_values=1.0))
     exist = jnp.ones(len(tokens), bool)
     return features._replace(rows=rows, row_mask=jnp.concatenate([jnp.asarray(features.row_mask), exist]))
