@@ -33,9 +33,11 @@ SHOWN = {
 
 FACTOR_SCENARIOS = [str(number) for number in range(1, 7)]
 FACTOR_SHOWN = {
-    ("icl", "exact_start"): "network (no likelihood, 12 evaluations)",
-    ("icl", "exact_start+polish@5"): "the same, then 5 moves of every draw",
+    ("icl", "informed"): "network (`informed`, 12 evaluations)",
+    ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
+    ("icl", "exact_start"): "network without likelihood (`exact_start`, 12 evaluations)",
     ("parallel_hmc", "prior start"): "5 moves of parallel HMC from the prior",
+    ("importance_moments", ""): "its base alone (`importance_moments`)",
     ("vi_fixed_point", ""): "closest Gaussian",
     ("laplace", ""): "Laplace approximation",
 }
@@ -62,6 +64,18 @@ RIVALS = {
     ("parallel_hmc", "", "moves=2"): "parallel HMC, 2 moves",
     ("parallel_hmc", "variational start", "moves=2"): "parallel HMC, 2 moves from the base",
 }
+UNLABELLED_RIVALS = {
+    ("vi_diagonal", "", ""): "diagonal VI",
+    ("vi_full", "", ""): "full-rank VI",
+    ("vi_structured", "", ""): "structured VI",
+    ("vi_iaf", "", ""): "IAF VI",
+    ("laplace", "", ""): "Laplace approximation",
+    ("importance_moments", "", ""): "moments of an importance sample",
+    ("parallel_hmc", "prior start", "moves=5"): "parallel HMC, 5 moves from the prior",
+    ("parallel_hmc", "em start", "moves=5"): "parallel HMC, 5 moves from EM modes",
+    ("parallel_hmc", "em start", "moves=20"): "parallel HMC, 20 moves from EM modes",
+}
+"""Of factor analysis and mixtures."""
 SPLITS = {"synthetic": "simulated", "real": "real"}
 
 
@@ -91,7 +105,9 @@ class Difference(NamedTuple):
         return f"{self.mean:+.3f} ± {self.error:.3f}"
 
 
-def differences(records: list[Record], split: str, metric: str, rival: Who) -> dict[str, Difference]:
+def differences(
+    records: list[Record], split: str, metric: str, rival: Who, scenarios: list[str] = SCENARIOS
+) -> dict[str, Difference]:
     """By scenario, of the `informed` network against a rival on the same data sets."""
     scores: dict[tuple[str, str], dict[Who, float]] = {}
     for row in records:
@@ -99,7 +115,7 @@ def differences(records: list[Record], split: str, metric: str, rival: Who) -> d
             solver = "" if row.method == "icl" else row.solver
             scores.setdefault((row.scenario, row.dataset), {})[row.method, row.variant, solver] = row.value
     found = {}
-    for scenario in SCENARIOS:
+    for scenario in scenarios:
         pairs = [one for (name, _), one in scores.items() if name == scenario and {NETWORK, rival} <= set(one)]
         if len(pairs) > 1:
             values = [one[NETWORK] - one[rival] for one in pairs]
@@ -107,14 +123,14 @@ def differences(records: list[Record], split: str, metric: str, rival: Who) -> d
     return found
 
 
-def rivals(records: list[Record], metric: str) -> str:
+def rivals(records: list[Record], metric: str, shown: dict[Who, str] = RIVALS, scenarios: list[str] = SCENARIOS) -> str:
     """Network minus rival in one metric, simulated and real data; what favours the rival by two errors is bold."""
     lines = []
     for split in ("synthetic", "real"):
-        for rival, label in RIVALS.items():
-            found = differences(records, split, metric, rival)
+        for rival, label in shown.items():
+            found = differences(records, split, metric, rival, scenarios)
             cells = []
-            for scenario in SCENARIOS:
+            for scenario in scenarios:
                 one = found.get(scenario)
                 text = str(one) if one else ""
                 cells.append(f"**{text}**" if one and one.mean > 2.0 * one.error else text)
@@ -122,7 +138,7 @@ def rivals(records: list[Record], metric: str) -> str:
             if found:
                 sets = f"{counts[0]} to {counts[-1]}" if len(counts) > 1 else f"{counts[0]}"
                 lines.append([f"{label}, {SPLITS[split]}", *cells, sets])
-    return markdown(["network minus", *SCENARIOS, "data sets"], lines)
+    return markdown(["network minus", *scenarios, "data sets"], lines)
 
 
 def quality(
@@ -175,6 +191,16 @@ def training(pattern: str) -> str:
         lines.append([*line, f"{float(first['laplace_c2st']):.3f}", f"{float(first['gaussian_c2st']):.3f}"])
     minutes = "minutes (steps)"
     return markdown(["scenario", "first check", minutes, "at the end", minutes, "Laplace", "closest Gaussian"], lines)
+
+
+def speed_by_scenario(family: str) -> str:
+    """Milliseconds for 1000 draws, one column per scenario of a family."""
+    (path,) = RESULTS.glob(f"sampling_speed-{family}-python*.csv")
+    rows = read_table(path)
+    scenarios, methods = (list(dict.fromkeys(row[name] for row in rows)) for name in ("scenario", "method"))
+    found = {(row["scenario"], row["method"]): f"{1e3 * float(row['seconds']):.1f}" for row in rows}
+    lines = ([method, *(found.get((scenario, method), "") for scenario in scenarios)] for method in methods)
+    return markdown(["milliseconds", *scenarios], lines)
 
 
 def speed() -> str:

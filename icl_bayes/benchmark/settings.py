@@ -284,7 +284,7 @@ class ReproduceSettings:
             )
 
 
-DEMO_SCENARIOS: dict[str, list[int]] = {"glm": [1, 5, 6], "fa": [1, 3, 4], "gmm": [1, 2, 4]}
+DEMO_SCENARIOS: dict[str, list[int]] = {"glm": [1, 5, 6], "fa": [1, 3, 4], "efa": [2], "gmm": [1, 2, 4]}
 """Scenarios that a first look shows."""
 
 

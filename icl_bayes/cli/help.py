@@ -99,7 +99,7 @@ examples:
 """,
     "demo": """\
 settings:
-  family=glm                  or fa (factor analysis)
+  family=glm                  or fa, efa (factor analysis), gmm (mixtures)
   'scenario=[1,5,6]'          scenarios shown
   'methods=[icl,nuts,laplace,vi_full]'
   out=DIR                     default runs/demo

@@ -74,6 +74,13 @@ def loadings_of(spec: EFASpec, sites: Sites) -> Array:
     return zeros.at[..., on_diagonal, on_diagonal].set(diagonal).at[..., rows, columns].set(below)
 
 
+def derived_of(spec: EFASpec, sites: Sites) -> dict[str, Array]:
+    """``loadings`` ``(..., P, d)``, and ``communality`` ``(..., P)``: the part of the variance that factors explain."""
+    loadings = loadings_of(spec, sites)
+    explained = jnp.sum(loadings**2, axis=-1)
+    return {"loadings": loadings, "communality": explained / (explained + jnp.asarray(sites["psi"]))}
+
+
 def make_program(spec: EFASpec):
     """The NumPyro program of one specification."""
 
@@ -174,5 +181,5 @@ def make_efa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         starts=make_starts(spec),
         hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": spec.num_features},
-        derived=lambda sites: {"loadings": loadings_of(spec, sites)},
+        derived=lambda sites: derived_of(spec, sites),
     )

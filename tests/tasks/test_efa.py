@@ -53,6 +53,7 @@ def test_simulated_rows_have_that_covariance() -> None:
     assert loadings[0, 1] == 0.0
     assert (np.diagonal(loadings) > 0.0).all()
     covariance = loadings @ loadings.T + np.diag(sites["psi"])
+    np.testing.assert_allclose(sites["communality"], 1.0 - sites["psi"] / np.diagonal(covariance), rtol=1e-4)
     scale = np.sqrt(np.outer(np.diagonal(covariance), np.diagonal(covariance)))
     deviation = (np.cov(np.asarray(dataset["x"]).T) - covariance) / scale
     assert np.abs(deviation).max() < 5.0 * np.sqrt(2.0 / 20_000)
