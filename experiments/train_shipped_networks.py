@@ -1,6 +1,6 @@
 """Train the networks that are shipped, one per scenario; an interrupted run goes on where it stopped.
 
-    python experiments/train_shipped_networks.py [--family glm] [--scenarios 1 5] [--out DIR] [--variant informed]
+    python experiments/train_shipped_networks.py [--family glm] [--variant informed] [--scenarios 1 5] [--out DIR]
 
 Each run directory then holds ``metrics.csv``, ``training.png`` and ``network``; copy ``network`` to
 ``icl_bayes/weights/FAMILY/SCENARIO`` (``.../SCENARIO/VARIANT`` for another variant) to ship it.
@@ -27,36 +27,52 @@ FACTOR_OVERRIDES = {
     5: ["flow=stable", *_DEAR],
     6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
-"""What the shipped networks of factor analysis change in their experiment."""
+"""What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
 MIXTURE_OVERRIDES = {
     1: ["model.summaries=false", "training.num_steps=4000", "targets.num_draws=8"],
     2: ["training.num_steps=2400"],
     3: [],
     4: [],
+    5: [
+        "targets.num_draws=16",
+        "targets.num_examples=48",
+        "training.row_buckets=[64,512]",
+        "training.bucket_weights=[0.3,0.7]",
+    ],
 }
 """The same of mixtures; five components have 120 orders, all of which are in the pool of draws."""
+CHANGES = {
+    "glm/informed": {scenario: [f"training.num_steps={steps}"] for scenario, steps in INFORMED_STEPS.items()},
+    "fa/informed": {scenario: [] for scenario in range(1, 7)},
+    "fa/exact_start": FACTOR_OVERRIDES,
+    "efa/informed": {1: [], 2: []},
+    "gmm/informed": MIXTURE_OVERRIDES,
+}
+"""By family and variant, for every scenario; those not listed take their experiment as it is."""
+EXPERIMENTS = {"fa/informed": "fa", "fa/exact_start": "fa_exact_start", "efa/informed": "efa", "gmm/informed": "gmm"}
+"""Names in configs/experiment, where they are not those of the variant."""
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--family", choices=("glm", "fa", "gmm"), default="glm")
+    parser.add_argument("--family", choices=("glm", "fa", "efa", "gmm"), default="glm")
     parser.add_argument("--scenarios", type=int, nargs="+", help="default: all of the family")
-    parser.add_argument("--variant", default="informed", help="a name of configs/experiment; for GLMs")
+    parser.add_argument("--variant", default="informed", help="for GLMs a name of configs/experiment")
     parser.add_argument("--out", default="runs/shipped")
     options = parser.parse_args()
-    changes_of = {"fa": FACTOR_OVERRIDES, "gmm": MIXTURE_OVERRIDES}
-    known = INFORMED_STEPS if options.family == "glm" else changes_of[options.family]
-    unknown = sorted(set(options.scenarios or ()) - set(known))
+    family, variant = options.family, options.variant
+    kind = f"{family}/{variant}"
+    if family != "glm" and kind not in CHANGES:
+        variants = sorted(one.partition("/")[2] for one in CHANGES if one.startswith(f"{family}/"))
+        parser.error(f"no variant {variant!r} of family {family}; choices: {variants}")
+    changes = CHANGES.get(kind) or {scenario: [] for scenario in INFORMED_STEPS}
+    unknown = sorted(set(options.scenarios or ()) - set(changes))
     if unknown:
-        parser.error(f"no scenario {unknown} of family {options.family}; choices: {sorted(known)}")
-    for scenario in options.scenarios or sorted(known):
-        if options.family in changes_of:
-            name, changes = options.family, changes_of[options.family][scenario]
-        else:
-            name = options.variant
-            changes = [f"training.num_steps={INFORMED_STEPS[scenario]}"] if name == "informed" else []
-        run = f"{options.out}/{options.family}-{scenario}-{name}"
-        code = icl_bayes(["train", f"experiment={name}", f"scenario={scenario}", f"out={run}", *changes])
+        parser.error(f"no scenario {unknown} of family {family}; choices: {sorted(changes)}")
+    for scenario in options.scenarios or sorted(changes):
+        experiment = f"experiment={EXPERIMENTS.get(kind, variant)}"
+        run = f"{options.out}/{family}-{scenario}-{variant}"
+        code = icl_bayes(["train", experiment, f"scenario={scenario}", f"out={run}", *changes[scenario]])
         if code:
             return code
     return 0
