@@ -181,5 +181,6 @@ def make_efa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         starts=make_starts(spec),
         hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": spec.num_features},
+        overrides={"diagonal": "softplus"},  # a diagonal away from zero, as most are, is then as straight as the rest
         derived=lambda sites: derived_of(spec, sites),
     )

@@ -42,6 +42,9 @@ CASES = {
     # Far to the left a value is exp(6 u) / 6 of the mean, and float32 still knows its logarithm.
     "exponential, softplus": Case(dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "softplus_exponential", None),
     "half_normal": Case(dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "half_normal", EXACT),
+    "half_normal, softplus": Case(
+        dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "softplus_half_normal", None, override="softplus"
+    ),
     # Near its upper end a uniform variable has the spacing of float32 at one, 6e-8.
     "uniform": Case(dist.Uniform(-1.0, 3.0), scipy.stats.uniform(-1.0, 4.0), "uniform", EXACT, widest=3.5),
     "gamma": Case(dist.Gamma(5.0, 2.0), scipy.stats.gamma(5.0, scale=0.5), "gamma_cube_root", 2e-3),
