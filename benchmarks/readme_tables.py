@@ -194,13 +194,14 @@ def training(pattern: str) -> str:
 
 
 def speed_by_scenario(family: str) -> str:
-    """Milliseconds for 1000 draws, one column per scenario of a family."""
+    """Milliseconds for 1000 draws, one column per scenario of a family and number of rows."""
     (path,) = RESULTS.glob(f"sampling_speed-{family}-python*.csv")
     rows = read_table(path)
-    scenarios, methods = (list(dict.fromkeys(row[name] for row in rows)) for name in ("scenario", "method"))
-    found = {(row["scenario"], row["method"]): f"{1e3 * float(row['seconds']):.1f}" for row in rows}
-    lines = ([method, *(found.get((scenario, method), "") for scenario in scenarios)] for method in methods)
-    return markdown(["milliseconds", *scenarios], lines)
+    problems = list(dict.fromkeys((row["scenario"], row["rows"]) for row in rows))
+    found = {(row["scenario"], row["rows"], row["method"]): f"{1e3 * float(row['seconds']):.1f}" for row in rows}
+    methods = dict.fromkeys(row["method"] for row in rows)
+    lines = ([method, *(found.get((*problem, method), "") for problem in problems)] for method in methods)
+    return markdown(["milliseconds", *(f"{scenario}, n = {num_rows}" for scenario, num_rows in problems)], lines)
 
 
 def speed() -> str:

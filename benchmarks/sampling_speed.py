@@ -4,7 +4,7 @@ Network, parallel HMC and NUTS in one process on the same simulated data of the 
 NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit; it has 500 steps of warm-up, and as
 many chains as the paper (one, in factor analysis three, in mixtures three per component), which share the draws.
 
-    python benchmarks/sampling_speed.py [--family glm] [--scenarios 1 5] [--repeats 20]
+    python benchmarks/sampling_speed.py [--family glm] [--scenarios 1 5] [--rows 50 1000] [--repeats 20]
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ SCENARIOS = {"glm": [1, 5], "fa": [1, 2, 3, 4, 5, 6], "gmm": [1, 2, 3, 4], "efa"
 POLISHED = ("fa", "gmm", "efa")
 
 
-def simulate(task: Task, count: int, seed: int) -> list[Dataset]:
-    """Accepted data sets at the paper's n."""
+def simulate(task: Task, count: int, seed: int, num_rows: int = 0) -> list[Dataset]:
+    """Accepted data sets, by default at the paper's n."""
     keys = jax.random.split(jax.random.key(seed), 2 * count)
-    _, stacked = jax.jit(jax.vmap(lambda key: task.simulate(key, task.paper_num_rows)))(keys)
+    _, stacked = jax.jit(jax.vmap(lambda key: task.simulate(key, num_rows or task.paper_num_rows)))(keys)
     accepted = np.asarray(jax.vmap(task.is_accepted)(stacked))
     stacked = jax.device_get(stacked)
     return [jax.tree.map(lambda leaf, i=i: leaf[i], stacked) for i in np.flatnonzero(accepted)[:count]]
@@ -51,11 +51,11 @@ def task_of(family: str, scenario: int) -> Task:
     return make_task(f"{family}/{scenario}", covariates="tabular")
 
 
-def one_data_set(family: str, scenario: int, repeats: int) -> list[dict[str, Any]]:
+def one_data_set(family: str, scenario: int, repeats: int, num_rows: int = 0) -> list[dict[str, Any]]:
     """Median seconds per method for 1000 draws, everything from data to host arrays included."""
     task = task_of(family, scenario)
     net = icl_bayes.load(task.name)
-    datasets = simulate(task, max(repeats, 3), seed=900 + scenario)
+    datasets = simulate(task, max(repeats, 3), 900 + scenario, num_rows)
     moves = {"network": 0} | ({"network, 5 moves": 5} if family in POLISHED else {})
     methods: dict[str, Any] = {label: make_baseline(label, task) for label in RIVALS[family]}
     chains = num_chains(task)
@@ -80,6 +80,7 @@ def one_data_set(family: str, scenario: int, repeats: int) -> list[dict[str, Any
         {
             "scenario": task.name,
             "datasets": 1,
+            "rows": num_rows or task.paper_num_rows,
             "method": label,
             "seconds": round(taken, 5),
             "draws_per_second": round(NUM_DRAWS / taken),
@@ -110,6 +111,7 @@ def many_data_sets(family: str, scenario: int, repeats: int) -> list[dict[str, A
         {
             "scenario": task.name,
             "datasets": NUM_DATASETS,
+            "rows": task.paper_num_rows,
             "method": label,
             "seconds": round(value, 4),
             "draws_per_second": round(NUM_DATASETS * NUM_DRAWS / value),
@@ -123,12 +125,14 @@ def main() -> None:
     parser.add_argument("--family", choices=tuple(RIVALS), default="glm")
     parser.add_argument("--scenarios", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=20)
+    parser.add_argument("--rows", type=int, nargs="+", default=[0], help="of a data set; 0 for the paper's")
     options = parser.parse_args()
     family, rows = options.family, []
     suffix = "" if family == "glm" else f"-{family}"
     name = f"sampling_speed{suffix}-python{sys.version_info.major}.{sys.version_info.minor}"
     for scenario in options.scenarios or SCENARIOS[family]:
-        rows += one_data_set(family, scenario, options.repeats)
+        for num_rows in options.rows:
+            rows += one_data_set(family, scenario, options.repeats, num_rows)
         if family == "glm":
             rows += many_data_sets(family, scenario, options.repeats)
         path = write_table(name, rows)  # after every scenario: what was measured is kept
