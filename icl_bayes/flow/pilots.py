@@ -143,13 +143,14 @@ def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3)
     mean, covariance = weighted_moments(points, tempered(log_weights, MIN_EFFECTIVE))
     is_finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
     mean, covariance = jnp.where(is_finite, mean, 0.0), jnp.where(is_finite, covariance, jnp.eye(dim))
-    return affine_from_curvature(mean, jnp.linalg.inv(covariance)), PilotInfo(effective_number(log_weights), is_finite)
+    info = PilotInfo(effective_number(log_weights), is_finite)
+    return affine_from_curvature(mean, jnp.linalg.inv(covariance)), info
 
 
 def pilot_sample(log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3) -> Array:
-    """``num`` draws, about, of a density, ``(num, 2 dim)``: in the coordinates of :func:`pilot_gaussian`, then as they are.
+    """``num`` draws, about, of a density, ``(num, 2 dim)``: in the coordinates of :func:`pilot_gaussian`, then plainly.
 
-    Of both, so that a reader can tell where these coordinates lie.
+    Both, so that a reader can tell where these coordinates lie.
     """
     points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
     affine, _ = pilot_gaussian(log_density_fn, dim, num_rounds=num_rounds)  # the same computation, done once
