@@ -50,6 +50,8 @@ MIXTURE_SHOWN = {
 }
 
 NETWORK = ("icl", "informed", "")
+NETWORKS = (NETWORK, ("icl", "exact_start", ""))
+"""What is compared with rivals: of a scenario's networks the first there is."""
 CONVERGED = "num_steps=20000"
 RIVALS = {
     ("vi_diagonal", "", ""): "diagonal VI",
@@ -108,7 +110,7 @@ class Difference(NamedTuple):
 def differences(
     records: list[Record], split: str, metric: str, rival: Who, scenarios: list[str] = SCENARIOS
 ) -> dict[str, Difference]:
-    """By scenario, of the `informed` network against a rival on the same data sets."""
+    """By scenario, of the network against a rival on the same data sets."""
     scores: dict[tuple[str, str], dict[Who, float]] = {}
     for row in records:
         if row.split == split and row.metric == metric:
@@ -116,9 +118,10 @@ def differences(
             scores.setdefault((row.scenario, row.dataset), {})[row.method, row.variant, solver] = row.value
     found = {}
     for scenario in scenarios:
-        pairs = [one for (name, _), one in scores.items() if name == scenario and {NETWORK, rival} <= set(one)]
-        if len(pairs) > 1:
-            values = [one[NETWORK] - one[rival] for one in pairs]
+        of_scenario = [one for (name, _), one in scores.items() if name == scenario]
+        network = next((who for who in NETWORKS if any(who in one for one in of_scenario)), NETWORK)
+        values = [one[network] - one[rival] for one in of_scenario if {network, rival} <= set(one)]
+        if len(values) > 1:
             found[scenario] = Difference(mean(values), stdev(values) / len(values) ** 0.5, len(values))
     return found
 
@@ -295,6 +298,11 @@ def main() -> int:
         "factor analysis, simulated": factor[0],
         "factor analysis, real": factor[1],
         "factor analysis, training": training("fa?.csv"),
+        "factor analysis, training without likelihood": training("fa?-exact_start.csv"),
+        "factor analysis, MMD": rivals(factor_records, "mmd", UNLABELLED_RIVALS, FACTOR_SCENARIOS),
+        "factor analysis, W2": rivals(factor_records, "w2", UNLABELLED_RIVALS, FACTOR_SCENARIOS),
+        "mixtures, MMD": rivals(mixture_records, "mmd", UNLABELLED_RIVALS, MIXTURE_SCENARIOS),
+        "mixtures, W2": rivals(mixture_records, "w2", UNLABELLED_RIVALS, MIXTURE_SCENARIOS),
         "simulated": quality(records, summaries, "synthetic"),
         "real": quality(records, summaries, "real"),
         "MMD": rivals(records, "mmd"),
