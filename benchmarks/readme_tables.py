@@ -49,6 +49,15 @@ MIXTURE_SHOWN = {
     ("laplace", ""): "Laplace approximation",
 }
 
+EFA_SCENARIOS = ["2"]
+EFA_SHOWN = {
+    ("icl", "informed"): "network (`informed`, 2 evaluations)",
+    ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
+    ("parallel_hmc", ""): "2 moves of parallel HMC from Laplace draws",
+    ("vi_fixed_point", ""): "its base alone (`vi_fixed_point`)",
+    ("laplace", ""): "Laplace approximation",
+}
+
 NETWORK = ("icl", "informed", "")
 NETWORKS = (NETWORK, ("icl", "exact_start", ""))
 """What is compared with rivals: of a scenario's networks the first there is."""
@@ -292,7 +301,11 @@ def main() -> int:
         quality(mixture_records, summarize(mixture_records), split, MIXTURE_SHOWN, MIXTURE_SCENARIOS)
         for split in SPLITS
     ]
+    efa_records = current(read_records(RESULTS / "efa" / "records.csv"))
+    efa = [quality(efa_records, summarize(efa_records), split, EFA_SHOWN, EFA_SCENARIOS) for split in SPLITS]
     tables = {
+        "loadings, simulated": efa[0],
+        "loadings, real": efa[1],
         "mixtures, simulated": mixtures[0],
         "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],

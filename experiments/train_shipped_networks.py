@@ -28,6 +28,11 @@ FACTOR_OVERRIDES = {
     6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
+FACTOR_INFORMED = {
+    2: ["targets.shrunk_share=0.5"],
+    4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
+}
+"""The same of those that start from the moments of an importance sample."""
 MIXTURE_OVERRIDES = {
     1: ["model.summaries=false", "training.num_steps=4000", "targets.num_draws=8"],
     2: ["training.num_steps=2400"],
@@ -43,7 +48,7 @@ MIXTURE_OVERRIDES = {
 """The same of mixtures; five components have 120 orders, all of which are in the pool of draws."""
 CHANGES = {
     "glm/informed": {scenario: [f"training.num_steps={steps}"] for scenario, steps in INFORMED_STEPS.items()},
-    "fa/informed": {scenario: [] for scenario in range(1, 7)},
+    "fa/informed": FACTOR_INFORMED,
     "fa/exact_start": FACTOR_OVERRIDES,
     "efa/informed": {1: [], 2: []},
     "gmm/informed": MIXTURE_OVERRIDES,
