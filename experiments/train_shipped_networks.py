@@ -29,7 +29,7 @@ FACTOR_OVERRIDES = {
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
 FACTOR_INFORMED = {
-    2: ["targets.shrunk_share=0.5"],
+    2: [],
     4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
 }
 """The same of those that start from the moments of an importance sample."""

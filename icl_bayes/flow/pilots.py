@@ -148,11 +148,7 @@ def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3)
 
 
 def pilot_sample(log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3) -> Array:
-    """``num`` draws, about, of a density, ``(num, 2 dim)``: in the coordinates of :func:`pilot_gaussian`, then plainly.
-
-    Both, so that a reader can tell where these coordinates lie.
-    """
+    """``num`` draws, about, of a density, in the coordinates of :func:`pilot_gaussian`, ``(num, dim)``."""
     points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
     affine, _ = pilot_gaussian(log_density_fn, dim, num_rounds=num_rounds)  # the same computation, done once
-    sample = systematic_sample(points, tempered(log_weights, MIN_EFFECTIVE), num)
-    return jnp.concatenate([affine.backward(sample), sample], axis=1)
+    return affine.backward(systematic_sample(points, tempered(log_weights, MIN_EFFECTIVE), num))

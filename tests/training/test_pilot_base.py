@@ -61,13 +61,10 @@ def test_encoder_reads_what_the_base_sampled(line) -> None:
     task, dataset = line
     plain, more = network().features(dataset), network(summaries=True).features(dataset)
     num, width = plain.rows.shape
-    assert more.rows.shape == (num + NUM_SAMPLED, width + 2 * task.dim + 1)
+    assert more.rows.shape == (num + NUM_SAMPLED, width + task.dim + 1)
     sample = pilot_sample(lambda theta: task.log_joint(theta, dataset), task.dim, NUM_SAMPLED)
     np.testing.assert_allclose(more.rows[num:, width:-1], sample, atol=1e-5)
-    whitened, plain_sample = np.split(np.asarray(sample), 2, axis=1)
-    np.testing.assert_allclose(whitened.mean(axis=0), 0.0, atol=0.25)
-    affine, _ = network().find_base(None, dataset)
-    np.testing.assert_allclose(affine.forward(whitened), plain_sample, atol=1e-4)
+    np.testing.assert_allclose(np.mean(sample, axis=0), 0.0, atol=0.25)
     assert np.asarray(more.row_mask)[num:].all()
     assert np.asarray(more.row_mask)[:num].sum() == 20
 
