@@ -192,10 +192,12 @@ def quality(
 
 
 def training(pattern: str) -> str:
-    """One line per recorded training run: its first and its last check of held-out C2ST."""
+    """One line per recorded training run that was checked: its first and its last check of held-out C2ST."""
     lines = []
     for path in sorted((RESULTS / "training").glob(pattern)):
         checks = [row for row in read_table(path) if row["held_out_c2st"] != "nan"]
+        if not checks:
+            continue
         first, last = checks[0], checks[-1]
         line = [path.stem.split("-")[0].removeprefix("glm").removeprefix("fa")]
         for row in (first, last):

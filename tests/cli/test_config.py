@@ -101,7 +101,7 @@ def test_all_scenarios():
         (
             "train",
             ["experiment=x"],
-            r"no experiment 'x'. Choices of experiment: efa, exact_start, fa, fa_exact_start, gaussian, gmm, informed, joint",
+            r"no experiment 'x'. Choices of experiment: efa, exact_start, fa, fa_exact_start, gaussian, gmm, informed,",
         ),
         ("train", ["model=small,larg"], r"no model 'larg'"),
         ("train", ["training.num_step=4"], r"Did you mean 'training.num_steps'\? Settings under training: num_steps"),
