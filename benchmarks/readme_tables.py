@@ -184,7 +184,8 @@ def quality(
         if (method, variant) == next(iter(shown)):
             known = [row.published for row in cells.values() if row.published is not None]
             overall = f"{sum(known) / len(known):.3f}" if len(known) == len(scenarios) else ""
-            lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", overall))
+            if known:
+                lines.append(line("published", lambda row: f"{row.published:.3f}" if row.published else "", overall))
         if method == "vi_fixed_point" and shown is SHOWN:
             found = differences(records, split, "c2st", (method, variant, ""))
             lines.append(["network minus base, same sets", *(str(found.get(s, "")) for s in SCENARIOS), ""])
