@@ -305,10 +305,9 @@ def main() -> int:
         for split in SPLITS
     ]
     efa_records = current(read_records(RESULTS / "efa" / "records.csv"))
-    efa = [quality(efa_records, summarize(efa_records), split, EFA_SHOWN, EFA_SCENARIOS) for split in SPLITS]
+    efa = quality(efa_records, summarize(efa_records), "synthetic", EFA_SHOWN, EFA_SCENARIOS)
     tables = {
-        "loadings, simulated": efa[0],
-        "loadings, real": efa[1],
+        "loadings, simulated": efa,
         "mixtures, simulated": mixtures[0],
         "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],

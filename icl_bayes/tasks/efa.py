@@ -120,13 +120,19 @@ def make_features(spec: EFASpec):
 
 
 _PRINCIPAL_ITERATIONS = 12
+_SMALL_DIAGONAL = 0.1
 _LEAST_UNIQUE = 0.1
 """Share of a feature's variance that no factor takes, in the starts of mode searches."""
 
 
 def make_starts(spec: EFASpec):
-    """Where, beside zero, modes are searched from: iterated principal factors, turned into triangular form."""
+    """Where, beside zero, modes are searched from: iterated principal factors, turned into triangular form.
+
+    And the same with one factor reflected, as far as its positive diagonal allows: where the diagonal is small, a
+    reflection is a mode of its own, which no chain reaches.
+    """
     num_factors = spec.num_factors
+    signs = 1.0 - 2.0 * np.eye(num_factors)
 
     def starts(dataset: Dataset) -> Sites:
         num_rows, mean, scatter = mean_and_scatter(jnp.asarray(dataset["x"], jnp.float32), dataset.row_mask)
@@ -146,8 +152,11 @@ def make_starts(spec: EFASpec):
         loadings = loadings @ rotation
         loadings = loadings * jnp.where(jnp.diagonal(loadings) < 0.0, -1.0, 1.0)
         diagonal = jnp.maximum(jnp.diagonal(loadings), 1e-2)
-        found = {"diagonal": diagonal, "below": loadings[spec.below], "mu": mean, "psi": unique}
-        return {name: value[None] for name, value in found.items()}
+        # As given, then each factor reflected in turn.
+        below = jnp.concatenate([loadings[None], loadings * signs[:, None, :]])[:, *spec.below]
+        reflected = jnp.where(signs < 0.0, _SMALL_DIAGONAL * jnp.ones(num_factors), diagonal)
+        repeated = {name: jnp.tile(value, (1 + num_factors, 1)) for name, value in {"mu": mean, "psi": unique}.items()}
+        return {"diagonal": jnp.concatenate([diagonal[None], reflected]), "below": below, **repeated}
 
     return starts
 

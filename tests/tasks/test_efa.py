@@ -93,6 +93,18 @@ def test_principal_factors_explain_the_correlations() -> None:
     assert np.median(behind) < 50.0, "nats per 2000 rows"
 
 
+def test_reflected_factors_are_starts_too() -> None:
+    task, spec = efa(2), SCENARIOS[2]
+    _, dataset = task.simulate(jax.random.key(5), 200)
+    starts = task.starting_points(dataset)
+    assert starts.shape == (4, task.dim)
+    plain, *reflected = (np.asarray(loadings_of(spec, task.constrain(starts[i], dataset))) for i in (0, 2, 3))
+    for factor, loadings in enumerate(reflected):
+        expected = plain * np.where(np.arange(2) == factor, -1.0, 1.0)
+        expected[factor, factor] = 0.1
+        np.testing.assert_allclose(loadings, expected, atol=1e-4)
+
+
 def test_features_ignore_padding() -> None:
     task = efa(1)
     _, padded = task.simulate(jax.random.key(0), 30, 64)
