@@ -163,6 +163,7 @@ def test_unknown_names_list_the_choices(call, message: str) -> None:
     assert task_names() == [
         *(f"glm/{scenario}" for scenario in range(1, 8)),
         *(f"fa/{scenario}" for scenario in range(1, 7)),
+        *(f"efa/{scenario}" for scenario in range(1, 4)),
         *(f"gmm/{scenario}" for scenario in range(1, 6)),
     ]
 
