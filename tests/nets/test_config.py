@@ -48,7 +48,7 @@ def test_parameters_are_counted_as_they_are_stored() -> None:
     ("settings", "message"),
     [
         ({"encoder": "gru"}, r"model\.encoder must be one of \('transformer', 'inducing', 'mlp'\); received 'gru'"),
-        ({"base": "normal"}, r"model\.base must be one of \('standard', 'gaussian', 'laplace', 'variational', 'pilots'"),
+        ({"base": "normal"}, r"model\.base must be one of \('standard', 'gaussian', 'laplace', 'variational'"),
         ({"inputs": "score"}, r"model\.inputs must be one of \('theta', 'theta_and_score', 'theta_and_denoised'\)"),
         ({"layout": "many"}, r"model\.layout must be one of \('single', 'coordinate', 'component'\)"),
         ({"parametrization": "noise"}, r"model\.parametrization must be one of \('velocity', 'residual'\)"),
