@@ -121,7 +121,7 @@ def find_pilots(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3) ->
     def refine(carry: tuple[Array, Array], _: None) -> tuple[tuple[Array, Array], None]:
         points, log_weights = carry
         weights = tempered(log_weights, MIN_EFFECTIVE)
-        _, covariance = weighted_moments(points, weights)
+        covariance = weighted_moments(points, weights)[1]
         kernel = affine_from_curvature(jnp.zeros(dim), jnp.linalg.inv(covariance))
         centers = systematic_sample(points, weights, NUM_CENTERS)
         points = jnp.repeat(centers, PER_CENTER, axis=0) + bandwidth * kernel.forward(noise)
