@@ -308,6 +308,7 @@ def main() -> int:
     efa = quality(efa_records, summarize(efa_records), "synthetic", EFA_SHOWN, EFA_SCENARIOS)
     tables = {
         "loadings, simulated": efa,
+        "factor analysis, speed": speed_by_scenario("fa"),
         "mixtures, simulated": mixtures[0],
         "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],
