@@ -309,6 +309,7 @@ def main() -> int:
     tables = {
         "loadings, simulated": efa,
         "factor analysis, speed": speed_by_scenario("fa"),
+        "mixtures, speed": speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],
         "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],
