@@ -139,16 +139,19 @@ def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3)
     It covers all modes that the points find, where one found by climbing or by a variational bound sits in one.
     Arguments and errors are those of :func:`find_pilots`.
     """
-    points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
-    mean, covariance = weighted_moments(points, tempered(log_weights, MIN_EFFECTIVE))
-    is_finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
-    mean, covariance = jnp.where(is_finite, mean, 0.0), jnp.where(is_finite, covariance, jnp.eye(dim))
-    info = PilotInfo(effective_number(log_weights), is_finite)
-    return affine_from_curvature(mean, jnp.linalg.inv(covariance)), info
+    return _gaussian_of(*find_pilots(log_density_fn, dim, num_rounds=num_rounds))
 
 
 def pilot_sample(log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3) -> Array:
     """``num`` draws, about, of a density, in the coordinates of :func:`pilot_gaussian`, ``(num, dim)``."""
     points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
-    affine, _ = pilot_gaussian(log_density_fn, dim, num_rounds=num_rounds)  # the same computation, done once
+    affine, _ = _gaussian_of(points, log_weights)
     return affine.backward(systematic_sample(points, tempered(log_weights, MIN_EFFECTIVE), num))
+
+
+def _gaussian_of(points: Array, log_weights: Array) -> tuple[Affine, PilotInfo]:
+    mean, covariance = weighted_moments(points, tempered(log_weights, MIN_EFFECTIVE))
+    is_finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
+    mean, covariance = jnp.where(is_finite, mean, 0.0), jnp.where(is_finite, covariance, jnp.eye(len(mean)))
+    info = PilotInfo(effective_number(log_weights), is_finite)
+    return affine_from_curvature(mean, jnp.linalg.inv(covariance)), info
