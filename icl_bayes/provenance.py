@@ -19,7 +19,8 @@ class Provenance:
         hardware: processor, usable cores and, when JAX has one, its accelerator.
         python, jax: versions.
         commit: of the checkout the package runs from, ``+dirty`` appended when tracked files
-            differ from it or the package holds files it doesn't track; empty outside a checkout.
+            differ from it or the package holds files it doesn't track; outside a checkout what the variable
+            ``ICL_BAYES_COMMIT`` says, for copies sent to machines that have no history.
     """
 
     hardware: str
@@ -35,7 +36,8 @@ def collect_provenance() -> Provenance:
     except metadata.PackageNotFoundError:
         jax_version = ""
     package = Path(__file__).parent
-    return Provenance(_hardware(), platform.python_version(), jax_version, git_commit(package / "types.py"))
+    commit = git_commit(package / "types.py") or os.environ.get("ICL_BAYES_COMMIT", "")
+    return Provenance(_hardware(), platform.python_version(), jax_version, commit)
 
 
 def _processor() -> str:

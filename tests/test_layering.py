@@ -29,6 +29,7 @@ LAYERS = (
     "flow",
     "datasets",
     "tasks",
+    "precision",
     "provenance",
     "types",
 )

@@ -18,6 +18,8 @@ from weakref import WeakSet
 import jax
 import numpy as np
 
+from icl_bayes.precision import full_precision
+
 SLOW = 1.0
 """Seconds beyond which the extra time of a first call is not worth a second one."""
 QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
@@ -93,6 +95,7 @@ class ProgramCache:
             self._programs[key] = make()
         return self._programs[key], is_new
 
+    @full_precision
     def run(self, purpose: Hashable, function: Callable[..., Any], *args: Any, quick: bool = False) -> TimedCall:
         """Call ``function(*args)``, compiled, and wait until its result is on the host.
 

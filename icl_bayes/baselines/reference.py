@@ -1,7 +1,7 @@
 """Reference draws: what every method is scored against, with the checks they had to pass.
 
 Where the posterior can be sampled exactly, it is; where it has few dimensions and, by nature, several modes
-(factor analysis), by importance resampling; where components may be permuted (mixtures), by independent runs
+(factor analysis), by importance resampling; where modes lie far apart (mixtures, loadings), by independent runs
 of tempered sequential Monte Carlo, which have to agree. Elsewhere four long NUTS chains run in the
 whitened coordinates of the best of many modes, start in modes as far apart as there are any
 with a say, and are thinned until draws are near-independent. Checks that can fail: R-hat,
@@ -121,11 +121,13 @@ class ReferenceSampler:
         task: the model.
         effort: of the first attempt. Up to two more follow, with more effort, where that can help.
         quick: compile in a hurry, which pays for up to a dozen data sets.
+        num_particles: of each run of tempered SMC.
     """
 
     task: Task
     effort: Effort = _FIRST_EFFORT
     quick: bool = False
+    num_particles: int = 2000
     name: str = "reference"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
@@ -137,7 +139,7 @@ class ReferenceSampler:
     @cached_property
     def smc(self) -> SMCSampler:
         """Likewise."""
-        return SMCSampler(self.task)
+        return SMCSampler(self.task, self.num_particles)
 
     def sample(
         self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: AnyArray | None = None
@@ -236,8 +238,8 @@ class ReferenceSampler:
 
 
 @lru_cache(maxsize=8)
-def _sampler(task: Task, quick: bool) -> ReferenceSampler:
-    return ReferenceSampler(task, quick=quick)
+def _sampler(task: Task, quick: bool, num_particles: int) -> ReferenceSampler:
+    return ReferenceSampler(task, quick=quick, num_particles=num_particles)
 
 
 def reference_draws(
@@ -248,9 +250,10 @@ def reference_draws(
     extra_starts: AnyArray | None = None,
     *,
     quick: bool = False,
+    num_particles: int = 2000,
 ) -> SampleResult:
     """Reference draws for one data set, see :class:`ReferenceSampler`; programs are kept per task.
 
     A result whose status is ``failed`` is to be listed with its message, not scored.
     """
-    return _sampler(task, quick).sample(rng_key, dataset, num_draws, extra_starts)
+    return _sampler(task, quick, num_particles).sample(rng_key, dataset, num_draws, extra_starts)

@@ -1,4 +1,4 @@
-"""Near-exact draws of mixture posteriors: independent runs of tempered sequential Monte Carlo, which have to agree.
+"""Near-exact draws where modes lie far apart: independent runs of tempered sequential Monte Carlo, which have to agree.
 
 Particles start at the prior and are moved, reweighted and resampled along the likelihood's powers from zero to one
 (Del Moral, Doucet and Jasra, 2006; the powers adapt). Labels of exchangeable components are then permuted at random,
@@ -49,8 +49,8 @@ class SMCSettings:
 
 
 def supports_smc(task: Task) -> bool:
-    """Whether this is the reference of a task: its components may be permuted, so that chains stay in one order."""
-    return task.num_exchangeable > 0 and not task.nuisance
+    """Whether this is the reference of a task: its posteriors may have modes that chains do not cross."""
+    return task.has_far_modes and not task.nuisance
 
 
 class SMCRun(NamedTuple):
@@ -207,6 +207,8 @@ class SMCSampler:
 
     def _runs(self, rng_key: Array, dataset: Dataset) -> tuple[SMCRun, dict[str, Array]]:
         run = partial(tempered_run, self.task, self.num_particles, self.settings)
-        runs = jax.lax.map(lambda key: run(key, dataset), jax.random.split(rng_key, self.num_runs))
+        # An accelerator has room for all runs at once; on a CPU each would wait for the one with the most powers.
+        at_once = None if jax.default_backend() == "cpu" else self.num_runs
+        runs = jax.lax.map(lambda key: run(key, dataset), jax.random.split(rng_key, self.num_runs), batch_size=at_once)
         sites = constrain_draws(self.task, runs.thetas.reshape(-1, self.task.dim), dataset)
         return runs._replace(thetas=jnp.zeros(())), sites

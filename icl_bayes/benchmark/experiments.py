@@ -153,7 +153,7 @@ def run_plan(
     title: str,
     introduction: str,
     about: Mapping[str, Any],
-    reference: ReferenceProvider = REFERENCE,
+    reference: ReferenceProvider | None = None,
 ) -> Outcome:
     """Run a plan and write everything that follows from its records.
 
@@ -166,7 +166,7 @@ def run_plan(
     summary = run_benchmark(
         plan.cases,
         methods,
-        reference,
+        reference or TaskReference(num_particles=scoring.num_particles),
         out,
         num_draws=scoring.num_draws,
         metrics=scoring.metrics,

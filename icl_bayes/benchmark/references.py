@@ -18,12 +18,13 @@ class TaskReference:
 
     Attributes:
         num_draws: at least twice the draws to be compared.
-        quick: for a few data sets, see :class:`icl_bayes.baselines.reference.ReferenceSampler`.
+        quick, num_particles: see :class:`icl_bayes.baselines.reference.ReferenceSampler`.
         name: part of the file name under which references are kept.
     """
 
     num_draws: int = 2000
     quick: bool = False
+    num_particles: int = 2000
     name: str = "reference"
 
     def __call__(self, case: Case) -> SampleResult:
@@ -32,4 +33,12 @@ class TaskReference:
             raise TypeError(f"{case.identity} carries a {type(case.task).__name__}, not a Task to draw a reference of.")
         rng_key = jax.random.fold_in(jax.random.key(case.random_seed), stable_hash("reference"))
         starts = None if case.theta is None else case.theta[None, :]
-        return reference_draws(case.task, case.dataset, rng_key, self.num_draws, extra_starts=starts, quick=self.quick)
+        return reference_draws(
+            case.task,
+            case.dataset,
+            rng_key,
+            self.num_draws,
+            extra_starts=starts,
+            quick=self.quick,
+            num_particles=self.num_particles,
+        )

@@ -113,6 +113,7 @@ class EvaluationConfig:
         keep_draws: keep the draws of every cell and show their marginals in the report.
         retry_failed: try cells again that are on file as failed.
         overlap: score while methods are sampled; faster, but it falsifies seconds on few cores.
+        num_particles: of each run of tempered SMC, where that gives the reference. More help where runs disagree.
     """
 
     num_draws: int = 1000
@@ -121,11 +122,17 @@ class EvaluationConfig:
     keep_draws: bool = False
     retry_failed: bool = False
     overlap: bool = False
+    num_particles: int = 2000
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"evaluation.metrics must be some of {', '.join(METRICS)}; received {self.metrics}.")
+        if self.num_particles < self.num_draws:
+            raise ValueError(
+                "evaluation.num_particles must be at least evaluation.num_draws; received "
+                f"{self.num_particles} and {self.num_draws}."
+            )
         if self.num_draws < 10 or self.workers < 0:
             raise ValueError(
                 "evaluation.num_draws must be at least 10 and evaluation.workers at least 0; received "

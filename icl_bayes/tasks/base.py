@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+from icl_bayes.precision import full_precision
 from icl_bayes.tasks.coordinates import Coordinate, resolve
 from icl_bayes.tasks.information import observation_information, observation_parameters
 from icl_bayes.tasks.padding_check import require_padding_invariance
@@ -74,6 +75,7 @@ class Task:
             every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
+        has_far_modes: whether posteriors may have modes that chains do not cross; the reference is then tempered SMC.
     """
 
     name: str
@@ -100,6 +102,7 @@ class Task:
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
     num_exchangeable: int = 0
+    has_far_modes: bool = False
 
     def __post_init__(self) -> None:
         latent = set(self.sites)
@@ -187,6 +190,7 @@ class Task:
         trace = handlers.trace(handlers.seed(coordinates, jax.random.key(0))).get_trace(dataset)
         return coordinates.log_prior, trace
 
+    @full_precision
     def log_joint(self, theta: Array, dataset: Dataset) -> Array:
         """Log density of ``theta`` and the observed rows, ``()``.
 
@@ -207,14 +211,17 @@ class Task:
 
         return jax.jit(log_joint)
 
+    @full_precision
     def log_prior(self, theta: Array, dataset: Dataset) -> Array:
         """Log prior density of ``theta`` ``(dim,)`` in its unconstrained coordinates, ``()``."""
         return self._run(theta, dataset)[0]
 
+    @full_precision
     def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
         """Log probability of the observed rows given ``theta``, ``()``."""
         return observed_log_prob(self._run(theta, dataset)[1])
 
+    @full_precision
     def fisher_information(self, theta: Array, dataset: Dataset) -> Array:
         """Expected information of the observed rows plus the identity, ``(dim, dim)``.
 
@@ -255,6 +262,7 @@ class Task:
         jax.eval_shape(known, jnp.zeros(self.dim))
         return all(supported)
 
+    @full_precision
     def curvature(self, theta: Array, dataset: Dataset) -> Array:
         """A positive semi-definite metric for mode finding: Fisher information where known.
 
@@ -266,12 +274,14 @@ class Task:
         eigenvalues, vectors = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
         return (vectors * jnp.maximum(jnp.abs(eigenvalues), 0.05)) @ vectors.T
 
+    @full_precision
     def constrain(self, theta: Array, dataset: Dataset) -> dict[str, Array]:
         """Named sites of one ``theta`` ``(dim,)``, in the units of the model, and what is derived from them."""
         trace = self._run(theta, dataset)[1]
         sites = {name: trace[name]["value"] for name in self.sites}
         return sites if self.derived is None else {**sites, **self.derived(sites)}
 
+    @full_precision
     def unconstrain(self, sites: Sites, dataset: Dataset) -> Array:
         """Inverse of :meth:`constrain` for one draw, ``(dim,)``."""
         seeded = handlers.seed(handlers.substitute(self.model, data=dict(sites)), jax.random.key(0))
@@ -292,6 +302,7 @@ class Task:
             constants[name] = jnp.exp(jax.random.uniform(key, minval=jnp.log(low), maxval=jnp.log(high)))
         return constants
 
+    @full_precision
     def sample_prior(self, rng_key: Array, dataset: Dataset) -> Array:
         """One draw of ``theta`` ``(dim,)`` from the prior, given the constants and covariates of a data set."""
         inputs = {name: value for name, value in dataset.rows.items() if name not in self.responses}
@@ -299,6 +310,7 @@ class Task:
         trace = handlers.trace(handlers.seed(self.model, rng_key)).get_trace(unobserved)
         return self.unconstrain({name: trace[name]["value"] for name in self.sites}, dataset)
 
+    @full_precision
     def simulate(
         self, rng_key: Array, num_rows: int | Array, padded_rows: int | None = None, *, scale: Array | None = None
     ) -> tuple[Array, Dataset]:
@@ -334,6 +346,7 @@ class Task:
         """Whether a simulated data set passes the task's rule, ``()`` boolean."""
         return jnp.asarray(True) if self.accept is None else self.accept(dataset)
 
+    @full_precision
     def starting_points(self, dataset: Dataset) -> Array:
         """Where mode searches begin, ``(k, dim)``, a function of the data alone.
 

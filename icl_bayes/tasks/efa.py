@@ -192,4 +192,5 @@ def make_efa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         options={"hyperprior": hyperprior, "num_columns": spec.num_features},
         overrides={"diagonal": "softplus"},  # a diagonal away from zero, as most are, is then as straight as the rest
         derived=lambda sites: derived_of(spec, sites),
+        has_far_modes=True,  # a factor reflected, where its diagonal is small
     )

@@ -7,6 +7,7 @@ from typing import Any
 
 from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
 from icl_bayes.nets import ModelConfig
+from icl_bayes.precision import MATMUL_PRECISIONS
 from icl_bayes.tasks import Task, make_task
 
 METRICS = ("posterior", "prior", "pilots")
@@ -138,6 +139,8 @@ class TrainingConfig:
         checkpoint_minutes, evaluate_steps: period of checkpoints and of held-out C2ST.
         num_held_out: validation data sets (seeds below 10,000).
         seed: batches are a pure function of ``(seed, step)``.
+        matmul_precision: of the network's matrix products, ``float32``, ``tensorfloat32`` or ``bfloat16``; the last two
+            are for GPUs. Tasks, bases and chains compute in float32 in any case, and so does inference.
     """
 
     num_steps: int = 4000
@@ -159,10 +162,16 @@ class TrainingConfig:
     evaluate_steps: int = 1000
     num_held_out: int = 4
     seed: int = 0
+    matmul_precision: str = "float32"
 
     def __post_init__(self) -> None:
         if len(self.row_buckets) != len(self.bucket_weights) or not self.row_buckets:
             raise ValueError("training.row_buckets and training.bucket_weights must have the same, positive length.")
+        if self.matmul_precision not in MATMUL_PRECISIONS:
+            raise ValueError(
+                f"training.matmul_precision must be one of {sorted(MATMUL_PRECISIONS)}; received "
+                f"{self.matmul_precision!r}."
+            )
         if self.passes < 1 or self.steps_per_call % self.passes:
             raise ValueError(
                 f"training.steps_per_call ({self.steps_per_call}) must be a multiple of training.passes "

@@ -31,6 +31,7 @@ from icl_bayes.flow import (
     stratified_times,
 )
 from icl_bayes.nets import InContextFlow, Memory, ModelConfig, ModelShape, make_velocity, residual_score
+from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.targets import Targets, likelihood_base
@@ -88,6 +89,7 @@ class Network:
         nnx.reseed(model, dropout=dropout_key)
         return model
 
+    @full_precision
     def features(self, dataset: Dataset) -> Features:
         """What the encoder reads of a prepared data set."""
         return features_of(self.config.model, self.task, dataset)
@@ -112,6 +114,7 @@ class Network:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
         return self.draw_from(params, dataset, *self.find_base(params, dataset), noise, solver)
 
+    @full_precision
     def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
         """The base of one prepared data set to draw for, and its health: the part of :meth:`draw` before the flow."""
         kind, dim = self.config.model.base, self.task.dim
@@ -123,6 +126,7 @@ class Network:
             affine, is_finite = factor_affine(memory.shift[-1], memory.scale[-1]), jnp.all(jnp.isfinite(memory.scale))
         return affine, GaussianInfo(jnp.zeros(()), is_finite, jnp.asarray(-jnp.inf))
 
+    @full_precision
     def draw_from(
         self, params: Params, dataset: Dataset, affine: Affine, info: GaussianInfo, noise: Array, solver: Solver
     ) -> ThetaDraws:
@@ -317,6 +321,7 @@ def _unused(leaf: jax.ShapeDtypeStruct) -> Array:
 def batch_loss(network: Network, params: Params, rng_key: Array, targets: Targets) -> Array:
     """Weighted mean loss over a batch of data sets, ``()``."""
     keys = jax.random.split(rng_key, targets.weight.shape[0])
-    losses = jax.vmap(lambda key, one: network.loss(params, key, one))(keys, targets)
+    with jax.default_matmul_precision(MATMUL_PRECISIONS[network.config.training.matmul_precision]):
+        losses = jax.vmap(lambda key, one: network.loss(params, key, one))(keys, targets)
     losses = jnp.where(targets.weight > 0, losses, 0.0)
     return jnp.sum(losses) / jnp.maximum(jnp.sum(targets.weight), 1.0)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, pilots_of, variational_of
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, affine_from_curvature, identity_affine
+from icl_bayes.precision import full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
 from icl_bayes.types import Array, Dataset
@@ -150,6 +151,7 @@ def make_targets(
     kind = base if base in LIKELIHOOD_BASES else "variational"
     needs_gaussian = base in LIKELIHOOD_BASES or (config.num_moves > 0 and config.metric == "posterior")
 
+    @full_precision
     def targets(rng_key: Array, num_rows: Array, padded_rows: int) -> Targets:
         simulate_key, chain_key = jax.random.split(rng_key)
         scale = shrinkage(jax.random.fold_in(rng_key, 1), config.shrunk_share) if config.shrunk_share else None

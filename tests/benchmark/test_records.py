@@ -154,3 +154,11 @@ def test_provenance_is_filled_in():
     assert "core" in provenance.hardware
     assert provenance.python.count(".") == 2
     assert provenance.jax
+
+
+def test_a_copy_without_history_takes_its_commit_from_the_environment(tmp_path, monkeypatch):
+    monkeypatch.setattr("icl_bayes.provenance.git_commit", lambda source: "")
+    monkeypatch.delenv("ICL_BAYES_COMMIT", raising=False)
+    assert collect_provenance().commit == ""
+    monkeypatch.setenv("ICL_BAYES_COMMIT", "abc123")
+    assert collect_provenance().commit == "abc123"
