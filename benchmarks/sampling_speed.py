@@ -4,6 +4,9 @@ Network, parallel HMC and NUTS in one process on the same simulated data of the 
 NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit; it has 500 steps of warm-up, and as
 many chains as the paper (one, in factor analysis three, in mixtures three per component), which share the draws.
 
+On a GPU the tables have that in their names; there, where chains that follow one another take very long, leave out all
+but the many data sets at once, and those one after another: ``--only many --strategies vmap``.
+
     python benchmarks/sampling_speed.py [--family glm] [--scenarios 1 5] [--rows 50 1000] [--repeats 20]
 """
 
@@ -90,7 +93,7 @@ def one_data_set(family: str, scenario: int, repeats: int, num_rows: int = 0) ->
     ]
 
 
-def many_data_sets(family: str, scenario: int, repeats: int) -> list[dict[str, Any]]:
+def many_data_sets(family: str, scenario: int, repeats: int, strategies: list[str]) -> list[dict[str, Any]]:
     """Draws per second for 64 data sets in one compiled call."""
     task = task_of(family, scenario)
     net = icl_bayes.load(task.name)
@@ -102,7 +105,7 @@ def many_data_sets(family: str, scenario: int, repeats: int) -> list[dict[str, A
             lambda i: net.sample_batch(jax.random.key(i), datasets, NUM_DRAWS)[0].theta, max(3, repeats // 4)
         )
     }
-    for strategy in ("vmap", "map"):
+    for strategy in strategies:
         nuts = NutsSampler(task, mode="jit")
         nuts.sample_batch(jax.random.key(0), stacked, NUM_DRAWS, strategy)
         results = [nuts.sample_batch(jax.random.key(i), stacked, NUM_DRAWS, strategy) for i in range(1, 3)]
@@ -126,15 +129,18 @@ def main() -> None:
     parser.add_argument("--scenarios", type=int, nargs="+")
     parser.add_argument("--repeats", type=int, default=20)
     parser.add_argument("--rows", type=int, nargs="+", default=[0], help="of a data set; 0 for the paper's")
+    parser.add_argument("--only", choices=("one", "many"), help="one data set, or 64 at once")
+    parser.add_argument("--strategies", nargs="+", choices=("vmap", "map"), default=["vmap", "map"])
     options = parser.parse_args()
     family, rows = options.family, []
     suffix = "" if family == "glm" else f"-{family}"
+    suffix += "" if jax.default_backend() == "cpu" else f"-{jax.default_backend()}"
     name = f"sampling_speed{suffix}-python{sys.version_info.major}.{sys.version_info.minor}"
     for scenario in options.scenarios or SCENARIOS[family]:
-        for num_rows in options.rows:
+        for num_rows in options.rows if options.only != "many" else []:
             rows += one_data_set(family, scenario, options.repeats, num_rows)
-        if family == "glm":
-            rows += many_data_sets(family, scenario, options.repeats)
+        if family == "glm" and options.only != "one":
+            rows += many_data_sets(family, scenario, options.repeats, options.strategies)
         path = write_table(name, rows)  # after every scenario: what was measured is kept
     print_table([{**dict.fromkeys(rows[0], ""), **row} for row in rows])
     print(path)

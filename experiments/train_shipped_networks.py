@@ -50,7 +50,7 @@ CHANGES = {
     "glm/informed": {scenario: [f"training.num_steps={steps}"] for scenario, steps in INFORMED_STEPS.items()},
     "fa/informed": FACTOR_INFORMED,
     "fa/exact_start": FACTOR_OVERRIDES,
-    "efa/informed": {2: ["targets.mode_starts=2"]},
+    "efa/informed": {1: [], 2: ["targets.mode_starts=2"], 3: []},
     "gmm/informed": MIXTURE_OVERRIDES,
 }
 """By family and variant, for every scenario; those not listed take their experiment as it is."""

@@ -50,7 +50,7 @@ class SMCSettings:
 
 def supports_smc(task: Task) -> bool:
     """Whether this is the reference of a task: its posteriors may have modes that chains do not cross."""
-    return task.has_far_modes and not task.nuisance
+    return (task.num_exchangeable > 0 or task.has_far_modes) and not task.nuisance
 
 
 class SMCRun(NamedTuple):

@@ -75,7 +75,8 @@ class Task:
             every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
         num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
-        has_far_modes: whether posteriors may have modes that chains do not cross; the reference is then tempered SMC.
+        has_far_modes: whether posteriors may have modes that chains do not cross, beside those by permutation; the
+            reference is then tempered SMC.
     """
 
     name: str

@@ -157,5 +157,4 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         responsibilities=make_responsibilities(spec.num_components, spec.num_columns),
         em_step=make_em_step(spec.num_components, spec.num_columns),
         num_exchangeable=spec.num_components,
-        has_far_modes=True,
     )

@@ -115,6 +115,8 @@ def fit(
         chunk = int(state.step) // settings.steps_per_call
         padded_rows = bucket_of(settings, chunk)
         if padded_rows not in programs:
+            if is_main:
+                console.print(f"Compiling the training steps for up to {padded_rows} rows.")
             started = time.monotonic()
             programs[padded_rows] = make_train_chunk(network, settings, mesh, padded_rows).lower(state).compile()
             progress.compile_seconds += time.monotonic() - started

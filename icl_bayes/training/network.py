@@ -75,8 +75,8 @@ class Network:
     graph: tuple[Any, Any]
 
     def init(self, seed: int) -> Params:
-        """Fresh weights."""
-        return nnx.state(build_model(self.config, self.task, seed), nnx.Param)
+        """Fresh weights; one program draws them all, as an accelerator would compile each draw by itself."""
+        return jax.jit(lambda: nnx.state(build_model(self.config, self.task, seed), nnx.Param))()
 
     def model(self, params: Params, dropout_key: Array | None = None) -> InContextFlow:
         """The nnx module with the given weights; dropout is active only with a key."""
