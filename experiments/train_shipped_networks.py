@@ -29,12 +29,12 @@ FACTOR_OVERRIDES = {
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
 FACTOR_INFORMED = {
-    2: [],
+    2: ["model.inputs=theta", "training.batch_size=128", "training.num_steps=6400"],
     4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
 }
 """The same of those that start from the moments of an importance sample."""
 MIXTURE_OVERRIDES = {
-    1: ["model.summaries=false", "training.num_steps=4000", "targets.num_draws=8"],
+    1: ["training.num_steps=4800", "targets.num_draws=8"],
     2: ["training.num_steps=2400"],
     3: [],
     4: [],
