@@ -36,7 +36,7 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> Path:
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
-        writer.writerows([{**row, **provenance} for row in rows])
+        writer.writerows([{**provenance, **row} for row in rows])  # rows of earlier runs keep theirs
     return path
 
 

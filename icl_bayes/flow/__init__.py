@@ -1,4 +1,4 @@
-"""Flows, without networks: paths, losses, bases and the ODE solver.
+"""Flows, without networks: paths, losses, bases, the ODE solver and densities.
 
 Time runs from noise at t = 0 to data at t = 1.
 """
@@ -11,6 +11,7 @@ from icl_bayes.flow.bases import (
     identity_affine,
     laplace_approximation,
 )
+from icl_bayes.flow.density import MAX_RESIDUAL, Inverse, invert, log_normal, value_and_log_det
 from icl_bayes.flow.losses import LOSSES, Example, Pool, Spread, make_loss, stratified_times
 from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
@@ -22,10 +23,12 @@ __all__ = [
     "BASES",
     "LIKELIHOOD_BASES",
     "LOSSES",
+    "MAX_RESIDUAL",
     "METHODS",
     "PATHS",
     "Affine",
     "Example",
+    "Inverse",
     "Mode",
     "NewtonInfo",
     "Path",
@@ -36,12 +39,15 @@ __all__ = [
     "affine_from_curvature",
     "find_mode",
     "identity_affine",
+    "invert",
     "laplace_approximation",
+    "log_normal",
     "make_loss",
     "make_path",
     "pilot_gaussian",
     "pilot_sample",
     "solve",
     "stratified_times",
+    "value_and_log_det",
     "variational_gaussian",
 ]

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,10 @@ from icl_bayes.baselines.programs import register_holder
 from icl_bayes.flow import Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
+from icl_bayes.inference.densities import log_prob_at
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.inference.program_store import ProgramStore, lower
-from icl_bayes.inference.sampler import Program, Sampler, compile_sampler
+from icl_bayes.inference.sampler import Densities, Program, Sampler, compile_sampler
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
 from icl_bayes.training.network import Network, ThetaDraws, build_network
@@ -59,7 +60,7 @@ def load(name: str | Path) -> AmortizedPosterior:
 
 
 class _Drawn(NamedTuple):
-    """Draws on the host, the health of their base (see :class:`ThetaDraws`) and of moves (:class:`PolishInfo`)."""
+    """Draws on the host, the health of their base (see :class:`ThetaDraws`), of moves, and their densities."""
 
     theta: np.ndarray
     sites: dict[str, np.ndarray]
@@ -67,6 +68,7 @@ class _Drawn(NamedTuple):
     rival: float
     acceptance: float
     step_size: float
+    densities: Densities
 
 
 @dataclass(eq=False)
@@ -91,6 +93,7 @@ class AmortizedPosterior:
     store: ProgramStore | None = None
     compilations: int = 0
     _programs: dict[tuple, Program] = field(default_factory=dict, repr=False)
+    _density_programs: dict[tuple, Callable[..., Any]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def __post_init__(self) -> None:
@@ -100,6 +103,7 @@ class AmortizedPosterior:
         """Drop the compiled samplers; they are compiled again when needed."""
         with self._lock:
             self._programs.clear()
+            self._density_programs.clear()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint, label: str = "network") -> AmortizedPosterior:
@@ -121,7 +125,14 @@ class AmortizedPosterior:
     # ---------------------------------------------------------------- sampling
 
     def sample(
-        self, rng_key: Array, dataset: Dataset, num_draws: int = 1000, *, solver: Solver | None = None, polish: int = 0
+        self,
+        rng_key: Array,
+        dataset: Dataset,
+        num_draws: int = 1000,
+        *,
+        solver: Solver | None = None,
+        polish: int = 0,
+        with_log_prob: bool = False,
     ) -> Posterior:
         """Posterior draws for one data set.
 
@@ -133,6 +144,9 @@ class AmortizedPosterior:
             solver: default the network's own.
             polish: number of HMC moves from every draw, which leave the posterior invariant and bring draws closer to
                 it (:mod:`icl_bayes.baselines.moves`); they evaluate the likelihood.
+            with_log_prob: also compute the density of every draw, in the same pass, at the cost of one evaluation
+                of the velocity per dimension: ``post.log_prob``, and what ``post.certificate()`` rests on, which
+                otherwise draws again. Not with ``polish``, after which the law of the draws is not known.
 
         Raises:
             ValueError: for data the model cannot be conditioned on (see :meth:`Task.prepare`),
@@ -142,10 +156,14 @@ class AmortizedPosterior:
             raise ValueError(f"num_draws must be at least 1; received {num_draws}.")
         if polish < 0:
             raise ValueError(f"polish is a number of moves, at least 0; received {polish}.")
+        if polish and with_log_prob:
+            raise ValueError(
+                "with_log_prob is for draws as the network makes them; after moves (polish) their density is not known."
+            )
         prepared = self.prepare(dataset)
         notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
         started = time.perf_counter()
-        drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver, polish)
+        drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver, polish, with_log_prob)
         seconds = time.perf_counter() - started
         notes += check_base(drawn.decrement, drawn.rival)
         moves = {"moves": polish, "acceptance": drawn.acceptance, "step_size": drawn.step_size} if polish else {}
@@ -155,6 +173,8 @@ class AmortizedPosterior:
             theta=drawn.theta,
             sites=drawn.sites,
             notes=tuple(notes),
+            densities=drawn.densities if with_log_prob else None,
+            again=partial(self._densities_again, rng_key, prepared, num_draws, solver or self.solver),
             info={
                 "network": self.label,
                 "weights": self.checkpoint.identity,
@@ -190,7 +210,7 @@ class AmortizedPosterior:
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
         key = ("batch", length, len(datasets), num_draws, polish, solver)
         program = self._program(key, keys, stacked, num_draws, solver, polish)
-        result, sites, _ = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
+        result, sites, _, _ = jax.device_get(program(self.params, keys, stacked, jnp.asarray(0)))
         posteriors = []
         for i, one in enumerate(prepared):
             draws = jax.tree.map(lambda leaf, i=i: np.asarray(leaf[i]), result)
@@ -200,6 +220,25 @@ class AmortizedPosterior:
             notes[i] += check_base(float(draws.decrement), float(draws.rival))
             posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info))
         return posteriors
+
+    def log_prob(
+        self, dataset: Dataset, sites: Mapping[str, np.ndarray], *, solver: Solver | None = None
+    ) -> np.ndarray:
+        """Log density, in the units of the model, of given values under the law that draws come from.
+
+        The density is that of the solver's own steps, so that ``net.log_prob(dataset, post)`` equals ``post.log_prob``.
+
+        Args:
+            dataset: as in :meth:`sample`.
+            sites: ``{site: (num, *site_shape)}``, every site of the model, such as a :class:`Posterior`.
+
+        Returns:
+            ``(num,)``; NaN, with a warning, where the flow could not be inverted: no draw comes near there.
+
+        Raises:
+            ValueError: for missing sites, or sites of other shapes.
+        """
+        return log_prob_at(self, dataset, sites, solver or self.solver)
 
     def prepare(self, dataset: Dataset) -> Dataset:
         """The data set, checked and completed for this network's task."""
@@ -212,32 +251,57 @@ class AmortizedPosterior:
         model = self.network.config.model
         return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
 
-    def _draw(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver, polish: int = 0) -> _Drawn:
+    def _densities_again(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> Densities:
+        """Of draws that were made without."""
+        return self._draw(rng_key, prepared, num_draws, solver, 0, True).densities
+
+    def _draw(
+        self,
+        rng_key: Array,
+        prepared: Dataset,
+        num_draws: int,
+        solver: Solver,
+        polish: int = 0,
+        with_log_prob: bool = False,
+    ) -> _Drawn:
         length = self._length(prepared.padded_rows)
         padded = prepared.pad_rows(length)
         size = min(num_draws, CHUNK)
-        program = self._program(("one", length, size, polish, solver), rng_key, padded, size, solver, polish)
-        thetas, sites, rates = [], [], []
+        key = ("one", length, size, polish, with_log_prob, solver)
+        program = self._program(key, rng_key, padded, size, solver, polish, with_log_prob)
+        thetas, sites, rates, densities = [], [], [], []
         decrement, rival, step_size = 0.0, -np.inf, 0.0
         base = program.find_base(self.params, padded)
         for first in range(0, num_draws, size):
-            draws, named, moves = jax.device_get(program.flow(self.params, rng_key, padded, jnp.asarray(first), base))
+            found = program.flow(self.params, rng_key, padded, jnp.asarray(first), base)
+            draws, named, moves, density = jax.device_get(found)
             self._require_finite(draws)
             thetas.append(draws.theta)
             sites.append(named)
             rates.append(float(moves.acceptance))
+            densities.append(density)
             decrement, rival, step_size = float(draws.decrement), float(draws.rival), float(moves.step_size)
         theta = np.concatenate(thetas)[:num_draws]
         named = {name: np.concatenate([one[name] for one in sites])[:num_draws] for name in self.task.outputs}
-        return _Drawn(theta, named, decrement, rival, float(np.mean(rates)), step_size)
+        joined = jax.tree.map(lambda *leaves: np.concatenate(leaves)[:num_draws], *densities)
+        return _Drawn(theta, named, decrement, rival, float(np.mean(rates)), step_size, joined)
 
-    def _program(self, key: tuple, rng_key: Array, dataset: Dataset, size: int, solver: Solver, polish: int) -> Program:
+    def _program(
+        self,
+        key: tuple,
+        rng_key: Array,
+        dataset: Dataset,
+        size: int,
+        solver: Solver,
+        polish: int,
+        with_log_prob: bool = False,
+    ) -> Program:
         """The compiled sampler for a shape, built at most once."""
         with self._lock:
             if key not in self._programs:
                 identity = json.dumps([dataclasses.asdict(self.network.config), key[:-1], repr(solver)])
                 self._programs[key] = compile_sampler(
-                    Sampler(self.network, size, solver, polish, over_datasets=key[0] == "batch"),
+                    Sampler(self.network, size, solver, polish, key[0] == "batch", with_log_prob),
                     (self.params, rng_key, dataset, jnp.asarray(0)),
                     lower if self.store is None else partial(self.store.lower, identity=identity),
                 )
@@ -268,7 +332,7 @@ class NetworkSampler:
         length = net._length(prepared.padded_rows)
         size = min(num_draws, CHUNK)
         started, compilations = time.perf_counter(), net.compilations
-        key = ("one", length, size, polish, solver)
+        key = ("one", length, size, polish, False, solver)
         net._program(key, rng_key, prepared.pad_rows(length), size, solver, polish)
         if net.compilations > compilations:  # then the check's own program is not compiled yet, and neither is warm
             check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     import matplotlib.figure
     import pandas as pd
 
+    from icl_bayes.inference.certificate import Certificate
     from icl_bayes.inference.mixture import Mixture
+    from icl_bayes.inference.sampler import Densities
 
 
 @dataclass(eq=False)
@@ -29,6 +31,8 @@ class Posterior(Mapping[str, np.ndarray]):
         sites: ``{site: (num_draws, *shape)}`` constrained draws.
         notes: warnings about the data set, in words; empty if it lies in the training range.
         info: network, weights, solver and seconds.
+        densities: of the draws, if they were asked for.
+        again: computes those of draws that were made without.
     """
 
     task: Task
@@ -37,6 +41,8 @@ class Posterior(Mapping[str, np.ndarray]):
     sites: dict[str, np.ndarray]
     notes: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
+    densities: Densities | None = None
+    again: Callable[[], Densities] | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.sites:
@@ -56,6 +62,38 @@ class Posterior(Mapping[str, np.ndarray]):
     def __repr__(self) -> str:
         shapes = ", ".join(f"{name}{value.shape}" for name, value in self.sites.items())
         return f"Posterior({self.task.name}: {shapes})"
+
+    @property
+    def log_prob(self) -> np.ndarray:
+        """Log density of the draws in the units of the model, ``(num_draws,)``, of the law they were drawn from.
+
+        Raises:
+            ValueError: for draws whose density is not known: after moves, or from the adaptive solver.
+        """
+        return np.asarray(self._known_densities().log_prob)
+
+    def certificate(self) -> Certificate:
+        """Whether to trust the draws: k-hat, evidence, distance from the posterior, and a verdict with its reasons.
+
+        Draws without densities are drawn again, with them; ``sample(..., with_log_prob=True)`` spares that.
+        """
+        from icl_bayes.inference.certificate import Certificate, certify
+
+        try:
+            densities = self._known_densities()
+        except ValueError as error:
+            return Certificate("unchecked", (str(error),))
+        has_far_modes = self.task.has_far_modes or self.task.num_exchangeable > 0
+        return certify(np.asarray(densities.log_weight), self.notes, has_far_modes=has_far_modes)
+
+    def _known_densities(self) -> Densities:
+        if self.info.get("moves"):
+            raise ValueError("After moves (polish) the density of the draws is not known.")
+        if self.densities is None:
+            if self.again is None:
+                raise ValueError("These draws came without densities; sample with with_log_prob=True.")
+            self.densities = self.again()
+        return self.densities
 
     def compared_matrix(self) -> np.ndarray:
         """Stacked draws of the compared sites, ``(num_draws, D)``."""

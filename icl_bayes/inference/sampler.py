@@ -24,8 +24,21 @@ _PILOTS = 2**31 - 1  # an index no draw has
 AT_ONCE = 8
 """Data sets computed side by side; with more, intermediate results no longer fit the caches of a CPU."""
 
+
+class Densities(NamedTuple):
+    """Of draws, ``(num_draws,)`` each, or ``(0,)`` if not wanted.
+
+    Attributes:
+        log_prob: log density of the draws in the units of the model, of the law they come from.
+        log_weight: log joint minus log density, which is the same in all units.
+    """
+
+    log_prob: Array
+    log_weight: Array
+
+
 Base = tuple[Affine, GaussianInfo]
-Drawn = tuple[ThetaDraws, dict[str, Array], MoveInfo]
+Drawn = tuple[ThetaDraws, dict[str, Array], MoveInfo, Densities]
 Lower = Callable[[Callable[..., Any], tuple, Any], Lowered]
 """``(fn, arguments, a tree of the structure of the result)`` to a program before compilation."""
 
@@ -40,6 +53,7 @@ class Sampler:
         solver: of the ODE.
         num_moves: of every draw after the flow, see :mod:`icl_bayes.baselines.moves`.
         over_datasets: whether keys, data sets and bases are stacked.
+        with_log_prob: whether densities are wanted; not after moves, whose law has none that is known.
     """
 
     network: Network
@@ -47,6 +61,7 @@ class Sampler:
     solver: Solver
     num_moves: int = 0
     over_datasets: bool = False
+    with_log_prob: bool = False
 
     def find_base(self, params: Any, dataset: Dataset) -> Base:
         if self.over_datasets:
@@ -66,8 +81,9 @@ class Sampler:
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(self.size))
         noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
         if not self.num_moves:
-            draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
-            return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), NOT_MOVED
+            draws = self.network.draw_from(params, dataset, *base, noise, self.solver, with_log_prob=self.with_log_prob)
+            sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
+            return draws, sites, NOT_MOVED, self._densities(draws, dataset)
         pilot_key, step_key = jax.random.split(jax.random.fold_in(rng_key, _PILOTS))
         noise = jnp.concatenate([noise, jax.random.normal(pilot_key, (NUM_PILOTS, task.dim))])
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
@@ -75,7 +91,16 @@ class Sampler:
         theta, info = polish(step_key, move_keys, task, dataset, base[0], draws.theta, self.num_moves)
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
-        return draws, jax.vmap(task.constrain, (0, None))(draws.theta, dataset), info
+        sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
+        return draws, sites, info, Densities(jnp.zeros(0), jnp.zeros(0))
+
+    def _densities(self, draws: ThetaDraws, dataset: Dataset) -> Densities:
+        if not self.with_log_prob:
+            return Densities(draws.log_prob, draws.log_prob)
+        task = self.network.task
+        log_joint = jax.vmap(task.log_joint, (0, None))(draws.theta, dataset)
+        log_volume = jax.vmap(task.log_volume, (0, None))(draws.theta, dataset)
+        return Densities(draws.log_prob - log_volume, log_joint - draws.log_prob)
 
 
 class Program(NamedTuple):
@@ -95,7 +120,8 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
     base = lower(sampler.find_base, (params, dataset), (_any(Affine), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
-        drawn = (_any(ThetaDraws), dict.fromkeys(sampler.network.task.outputs, 0), _any(MoveInfo))
+        named = dict.fromkeys(sampler.network.task.outputs, 0)
+        drawn = (_any(ThetaDraws), named, _any(MoveInfo), _any(Densities))
         flow = lower(sampler.flow, (params, rng_key, dataset, first, base.out), drawn).compile()
         return Program(find_base.result(), flow)
 

@@ -283,6 +283,19 @@ class Task:
         return sites if self.derived is None else {**sites, **self.derived(sites)}
 
     @full_precision
+    def log_volume(self, theta: Array, dataset: Dataset) -> Array:
+        """Log absolute determinant of the Jacobian of :meth:`constrain` at ``theta`` ``(dim,)``, ``()``.
+
+        A density of ``theta`` minus this is the density of the sites in their units.
+        """
+
+        def flat(theta: Array) -> Array:
+            sites = self.constrain(theta, dataset)
+            return jnp.concatenate([jnp.ravel(sites[name]) for name in self.sites])
+
+        return jnp.linalg.slogdet(jax.jacfwd(flat)(theta))[1]
+
+    @full_precision
     def unconstrain(self, sites: Sites, dataset: Dataset) -> Array:
         """Inverse of :meth:`constrain` for one draw, ``(dim,)``."""
         seeded = handlers.seed(handlers.substitute(self.model, data=dict(sites)), jax.random.key(0))

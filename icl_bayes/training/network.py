@@ -24,11 +24,14 @@ from icl_bayes.flow import (
     Solver,
     Spread,
     identity_affine,
+    invert,
+    log_normal,
     make_loss,
     make_path,
     pilot_sample,
     solve,
     stratified_times,
+    value_and_log_det,
 )
 from icl_bayes.nets import InContextFlow, Memory, ModelConfig, ModelShape, make_velocity, residual_score
 from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
@@ -51,12 +54,27 @@ class ThetaDraws(NamedTuple):
         decrement: ``()`` nats that a further step of the base's search promised (zero if it has none).
         rival: ``()`` log mass of a second mode relative to the one the base sits in (minus infinity if
             none was met).
+        log_prob: ``(num_draws,)`` log density of ``theta``, of the law they are drawn from; ``(0,)`` if not wanted.
     """
 
     theta: Array
     is_finite: Array
     decrement: Array
     rival: Array
+    log_prob: Array
+
+
+class Inverted(NamedTuple):
+    """Densities at given points.
+
+    Attributes:
+        log_prob: ``(num,)``.
+        residual: ``(num,)``, how far from a point its noise leads, in base coordinates; more than
+            :data:`icl_bayes.flow.MAX_RESIDUAL` where no noise was found.
+    """
+
+    log_prob: Array
+    residual: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,21 +146,86 @@ class Network:
 
     @full_precision
     def draw_from(
-        self, params: Params, dataset: Dataset, affine: Affine, info: GaussianInfo, noise: Array, solver: Solver
+        self,
+        params: Params,
+        dataset: Dataset,
+        affine: Affine,
+        info: GaussianInfo,
+        noise: Array,
+        solver: Solver,
+        *,
+        with_log_prob: bool = False,
     ) -> ThetaDraws:
-        """The rest of :meth:`draw`, from what :meth:`find_base` returned."""
+        """The rest of :meth:`draw`, from what :meth:`find_base` returned.
+
+        Args:
+            with_log_prob: also the density of the draws, which costs an evaluation per dimension for each of theirs.
+        """
+        if with_log_prob:
+            flow = self.flow_map(params, dataset, affine, solver)
+            x, log_det = jax.vmap(lambda z: value_and_log_det(flow, z))(noise)
+            log_prob = jax.vmap(log_normal)(noise) - log_det - affine.log_det
+            is_finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(log_prob))
+        else:
+            velocity = self._velocity_of(params, dataset, affine)
+            solution = solve(
+                jax.vmap(velocity, (None, 0)),
+                noise,
+                solver,
+                final_time=self.path.final_time,
+                start_velocity=None if solver.weighs_start else self.path.start_velocity(velocity, noise),
+            )
+            x, is_finite, log_prob = solution.x, solution.is_finite, jnp.zeros(0)
+        return ThetaDraws(affine.forward(x), info.is_finite & is_finite, info.decrement, info.rival, log_prob)
+
+    def flow_map(self, params: Params, dataset: Dataset, affine: Affine, solver: Solver) -> Callable[[Array], Array]:
+        """The solver's steps as one map from base noise ``(dim,)`` to a draw in base coordinates ``(dim,)``.
+
+        Raises:
+            ValueError: for the adaptive solver, whose steps depend on all draws.
+        """
+        if solver.method == "dopri5":
+            raise ValueError("Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint.")
+        velocity = self._velocity_of(params, dataset, affine)
+
+        def flow(z: Array) -> Array:
+            start = None if solver.weighs_start else self.path.start_velocity(velocity, z)
+            return solve(velocity, z, solver, final_time=self.path.final_time, start_velocity=start).x
+
+        return flow
+
+    @full_precision
+    def log_prob(self, params: Params, dataset: Dataset, affine: Affine, thetas: Array, solver: Solver) -> Inverted:
+        """Log density at given points ``thetas (num, dim)``, of the law that :meth:`draw_from` draws from.
+
+        The noise that leads to a point is found by solving the ODE backwards and by Newton's method.
+        """
+        flow = self.flow_map(params, dataset, affine, solver)
+        velocity, end, exponent = self._velocity_of(params, dataset, affine), self.path.final_time, solver.exponent
+
+        def backwards(s: Array, x: Array) -> Array:
+            """In the solver's own time, from its end, where steps are the shortest, to its start."""
+            left = s / end
+            return -exponent * left ** (exponent - 1.0) * velocity(end * (1.0 - left**exponent), x)
+
+        def one(theta: Array) -> Inverted:
+            u = affine.backward(theta)
+            # As many steps come near the noise from where this solver got here; more follow the field.
+            starts = [
+                solve(backwards, u, Solver("midpoint", factor * solver.num_steps), final_time=end).x
+                for factor in (1, 4)
+            ]
+            usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
+            tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
+            found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
+            return Inverted(log_normal(found.z) - found.log_det - affine.log_det, found.residual)
+
+        return jax.vmap(one)(thetas)
+
+    def _velocity_of(self, params: Params, dataset: Dataset, affine: Affine) -> Velocity:
+        """The velocity field of a prepared data set, whose encoding is kept for all draws."""
         model = self.model(params)
-        memory = model.encode(*self.features(dataset), for_many_draws=True)
-        velocity = self._velocity(model, memory, affine, dataset)
-        solution = solve(
-            jax.vmap(velocity, (None, 0)),
-            noise,
-            solver,
-            final_time=self.path.final_time,
-            start_velocity=None if solver.weighs_start else self.path.start_velocity(velocity, noise),
-        )
-        is_finite = info.is_finite & solution.is_finite
-        return ThetaDraws(affine.forward(solution.x), is_finite, info.decrement, info.rival)
+        return self._velocity(model, model.encode(*self.features(dataset), for_many_draws=True), affine, dataset)
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
