@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from math import lgamma
 
 import jax
 import numpy as np
@@ -75,6 +76,14 @@ class ConjugateRegression:
         log_marginal = -0.5 * log_det - 0.5 * (self.y_squared - explained) / sigma2
         # The Jacobian of the logarithm turns the prior's exponent -(a + 1) into -a.
         return log_marginal - self.concentration * log_sigma2 - self.rate / sigma2
+
+    def log_evidence(self, edges: np.ndarray) -> float:
+        """Log marginal likelihood of the response, by the trapezoidal rule on a grid of ``log sigma2``."""
+        log_density = self.log_density(edges)
+        top = log_density.max()
+        integral = np.trapezoid(np.exp(log_density - top), edges)
+        prior = self.concentration * np.log(self.rate) - lgamma(self.concentration)
+        return float(top + np.log(integral) + prior - 0.5 * self.num_rows * np.log(2.0 * np.pi))
 
     def sample_coefficients(self, generator: np.random.Generator, sigma2: np.ndarray) -> np.ndarray:
         """One coefficient vector per noise variance: ``(num_draws,)`` to ``(num_draws, k)``."""
@@ -162,7 +171,8 @@ class ExactSampler:
         """Exact draws of ``beta``, ``sigma2`` and, in GLM 2, ``intercept``.
 
         ``health["cdf_error"]`` states the largest error of the distribution function of
-        ``sigma2``; given ``sigma2``, the coefficients are exact to rounding.
+        ``sigma2``; given ``sigma2``, the coefficients are exact to rounding. ``health["log_evidence"]`` is that of the
+        response given covariates and prior constants.
         """
         check_num_draws(num_draws)
         started = time.perf_counter()
@@ -176,7 +186,11 @@ class ExactSampler:
         sites = {"beta": coefficients[:, int(has_intercept) :], "sigma2": sigma2}
         if has_intercept:
             sites["intercept"] = coefficients[:, 0]
-        health = {"cdf_error": table.error, "num_cells": float(len(table.edges) - 1)}
+        health = {
+            "cdf_error": table.error,
+            "num_cells": float(len(table.edges) - 1),
+            "log_evidence": regression.log_evidence(table.edges),
+        }
         return SampleResult(sites, 0.0, time.perf_counter() - started, health=health)
 
 

@@ -26,7 +26,7 @@ from icl_bayes.inference.program_store import ProgramStore, lower
 from icl_bayes.inference.sampler import Densities, Program, Sampler, compile_sampler
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
-from icl_bayes.training.network import Network, ThetaDraws, build_network
+from icl_bayes.training.network import NO_DENSITY, Network, ThetaDraws, build_network
 from icl_bayes.types import Array, Dataset, SampleResult
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
@@ -160,6 +160,8 @@ class AmortizedPosterior:
             raise ValueError(
                 "with_log_prob is for draws as the network makes them; after moves (polish) their density is not known."
             )
+        if with_log_prob and (solver or self.solver).method == "dopri5":
+            raise ValueError(NO_DENSITY)
         prepared = self.prepare(dataset)
         notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
         started = time.perf_counter()

@@ -43,6 +43,7 @@ from icl_bayes.types import Array, Dataset
 Params = Any
 Velocity = Callable[[Array, Array], Array]
 DEGREES_OF_FREEDOM = 40.0
+NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
 
 
 class ThetaDraws(NamedTuple):
@@ -185,7 +186,7 @@ class Network:
             ValueError: for the adaptive solver, whose steps depend on all draws.
         """
         if solver.method == "dopri5":
-            raise ValueError("Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint.")
+            raise ValueError(NO_DENSITY)
         velocity = self._velocity_of(params, dataset, affine)
 
         def flow(z: Array) -> Array:

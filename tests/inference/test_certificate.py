@@ -1,0 +1,118 @@
+"""Densities of a network's draws, and the verdict that follows from them."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from training.conftest import tiny_config
+
+import icl_bayes
+from icl_bayes.baselines import ExactSampler
+from icl_bayes.flow import Solver
+from icl_bayes.inference import AmortizedPosterior
+from icl_bayes.inference.certificate import certify
+from icl_bayes.training import build_network, load_checkpoint, save_checkpoint
+
+NOISE = 0.02
+"""Of the weights, which are fresh otherwise: draws that are near the posterior, but not as its base has them."""
+
+
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> AmortizedPosterior:
+    config = tiny_config(row_buckets=[64])
+    network = build_network(config)
+    leaves, structure = jax.tree.flatten(network.init(0))
+    keys = jax.random.split(jax.random.key(7), len(leaves))
+    noisy = [leaf + NOISE * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
+    path = tmp_path_factory.mktemp("net") / "network"
+    calibration = {"num_rows": [10, 64], "statistics": {}}
+    params = jax.tree.unflatten(structure, noisy)
+    save_checkpoint(path, config, network.task, params, provenance={}, calibration=calibration)
+    return AmortizedPosterior.from_checkpoint(load_checkpoint(path), "tiny")
+
+
+@pytest.fixture(scope="module")
+def dataset() -> icl_bayes.Dataset:
+    generator = np.random.default_rng(4)
+    x = generator.normal(size=(30, 2))
+    return icl_bayes.Dataset(x=x, y=x @ [0.8, -0.3] + 0.7 * generator.normal(size=30))
+
+
+@pytest.fixture(scope="module")
+def post(net: AmortizedPosterior, dataset: icl_bayes.Dataset) -> icl_bayes.Posterior:
+    return net.sample(jax.random.key(0), dataset, 1000, with_log_prob=True)
+
+
+def test_density_at_draws_is_that_of_the_pass_that_made_them(net, dataset, post) -> None:
+    few = {name: value[:40] for name, value in post.items()}
+    np.testing.assert_allclose(net.log_prob(dataset, few), post.log_prob[:40], atol=2e-3)
+    plain = net.sample(jax.random.key(0), dataset, 1000)
+    np.testing.assert_allclose(plain.theta, post.theta, atol=1e-4)
+    np.testing.assert_allclose(plain.log_prob, post.log_prob, atol=1e-3)  # drawn again
+    moved = {**few, "sigma2": 1.5 * few["sigma2"]}
+    assert np.abs(net.log_prob(dataset, moved) - post.log_prob[:40]).max() > 0.1
+
+
+def test_density_has_the_units_of_the_model(net, dataset, post) -> None:
+    """Log weights do not depend on units; the density of the sites does, by the Jacobian of the coordinates."""
+    task, prepared = net.task, net.prepare(dataset)
+    theta = jnp.asarray(post.theta[:5])
+
+    @jax.jit
+    def of_program(theta):
+        one = lambda theta: (task.log_volume(theta, prepared), task.log_joint(theta, prepared))  # noqa: E731
+        slopes = jax.jacfwd(lambda theta: task.constrain(theta, prepared))
+        return (*jax.vmap(one)(theta), jax.vmap(slopes)(theta))
+
+    volume, joint, slopes = jax.device_get(of_program(theta))
+    np.testing.assert_allclose(joint - post.log_prob[:5] - volume, post.densities.log_weight[:5], atol=2e-3)
+    # Neither site depends on the coordinates of the other.
+    beta, sigma2 = task.sites["beta"].start, task.sites["sigma2"].start
+    expected = np.log(np.abs(slopes["sigma2"][:, sigma2]))
+    expected += np.linalg.slogdet(slopes["beta"][:, :, beta : beta + 2])[1]
+    np.testing.assert_allclose(volume, expected, atol=1e-4)
+
+
+def test_evidence_is_the_exact_one(net, dataset, post) -> None:
+    exact = ExactSampler(icl_bayes.tasks.make_task("glm/1", num_columns=2)).sample(jax.random.key(0), dataset, 20)
+    certificate = post.certificate()
+    assert certificate.khat < 0.7
+    error = abs(certificate.log_evidence - exact.health["log_evidence"])
+    assert error < 4.0 * certificate.log_evidence_error + 1e-3
+    assert certificate.log_evidence_error < 0.1
+
+
+def test_verdicts(net, dataset, post) -> None:
+    weights = np.asarray(post.densities.log_weight)
+    generator = np.random.default_rng(0)
+    assert certify(0.02 * generator.normal(size=1000)).verdict == "good"
+    wide = certify(weights + 2.0 * generator.normal(size=1000))
+    assert wide.verdict == "rejected"
+    assert any("total variation" in reason for reason in wide.reasons)
+    heavy = certify(1.5 * generator.exponential(size=1000))
+    assert any("k-hat" in reason for reason in heavy.reasons)
+    missed = certify(np.zeros(1000), ["the posterior has a second mode with 30% of the mass of the first"])
+    assert missed.verdict == "rejected"
+    unseen = certify(np.zeros(1000), has_far_modes=True)
+    assert (unseen.verdict, len(unseen.reasons)) == ("good", 1)
+    assert certify(np.full(100, np.nan)).verdict == "rejected"
+
+
+def test_what_has_no_density_is_unchecked(net, dataset) -> None:
+    moved = net.sample(jax.random.key(0), dataset, 30, polish=1)
+    assert moved.certificate().verdict == "unchecked"
+    with pytest.raises(ValueError, match="After moves"):
+        _ = moved.log_prob
+    with pytest.raises(ValueError, match="with_log_prob is for draws as the network makes them"):
+        net.sample(jax.random.key(0), dataset, 30, polish=1, with_log_prob=True)
+    with pytest.raises(ValueError, match="dopri5 has none"):
+        net.sample(jax.random.key(0), dataset, 30, solver=Solver("dopri5"), with_log_prob=True)
+
+
+def test_values_of_the_wrong_form_are_refused(net, dataset, post) -> None:
+    with pytest.raises(ValueError, match=r"missing: \['sigma2'\]"):
+        net.log_prob(dataset, {"beta": post["beta"]})
+    with pytest.raises(ValueError, match=r"expects site 'beta' of shape \('num', 2\).*received \(1000, 1\)"):
+        net.log_prob(dataset, {"beta": post["beta"][:, :1], "sigma2": post["sigma2"]})
