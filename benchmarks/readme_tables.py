@@ -49,12 +49,20 @@ MIXTURE_SHOWN = {
     ("laplace", ""): "Laplace approximation",
 }
 
-EFA_SCENARIOS = ["2"]
+EFA_SCENARIOS = ["1", "2", "3"]
 EFA_SHOWN = {
     ("icl", "informed"): "network (`informed`, 2 evaluations)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("parallel_hmc", ""): "2 moves of parallel HMC from Laplace draws",
     ("vi_fixed_point", ""): "its base alone (`vi_fixed_point`)",
+    ("laplace", ""): "Laplace approximation",
+}
+
+FAR_APART_SHOWN = {
+    ("icl", "informed"): "network (`informed`, 12 evaluations)",
+    ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
+    ("parallel_hmc", "em start"): "80 moves of parallel HMC from EM modes",
+    ("parallel_hmc", "prior start"): "20 moves of parallel HMC from the prior",
     ("laplace", ""): "Laplace approximation",
 }
 
@@ -241,6 +249,17 @@ def speed() -> str:
     )
 
 
+def speed_on_gpu() -> str:
+    """Draws per second for many data sets at once on one GPU, and how many times as many the network makes."""
+    (path,) = RESULTS.glob("sampling_speed-gpu-python*.csv")
+    rows = {(row["scenario"], row["method"]): row for row in read_table(path)}
+    lines = []
+    for scenario in dict.fromkeys(scenario for scenario, _ in rows):
+        network, nuts = (int(rows[scenario, method]["draws_per_second"]) for method in ("network", "nuts jit vmap"))
+        lines.append([scenario, f"{network:,}", f"{nuts:,}", f"{network / nuts:.0f}"])
+    return markdown(["scenario", "network, draws per second", "NUTS in one jit, vmap", "ratio"], lines)
+
+
 def cold_start() -> str:
     rows = read_table(RESULTS / "cold_start.csv")
     lines = ([row["network"], row["cold_seconds"], row["warm_seconds"]] for row in rows)
@@ -305,9 +324,15 @@ def main() -> int:
         for split in SPLITS
     ]
     efa_records = current(read_records(RESULTS / "efa" / "records.csv"))
-    efa = quality(efa_records, summarize(efa_records), "synthetic", EFA_SHOWN, EFA_SCENARIOS)
+    efa = [quality(efa_records, summarize(efa_records), split, EFA_SHOWN, EFA_SCENARIOS) for split in SPLITS]
+    far_apart = current(read_records(RESULTS / "gmm-5" / "records.csv"))
+    far_apart = [row for row in far_apart if (row.variant, row.solver) != ("em start", "moves=20")]
     tables = {
-        "loadings, simulated": efa,
+        "loadings, simulated": efa[0],
+        "loadings, real": efa[1],
+        "loadings, training": training("efa?.csv"),
+        "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
+        "speed on a GPU": speed_on_gpu(),
         "factor analysis, speed": speed_by_scenario("fa"),
         "mixtures, speed": speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],
