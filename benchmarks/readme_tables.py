@@ -208,7 +208,7 @@ def training(pattern: str) -> str:
         if not checks:
             continue
         first, last = checks[0], checks[-1]
-        line = [path.stem.split("-")[0].removeprefix("glm").removeprefix("fa")]
+        line = [re.sub("^[a-z]+", "", path.stem.split("-")[0])]
         for row in (first, last):
             line += [f"{float(row['held_out_c2st']):.3f}", f"{float(row['seconds']) / 60:.1f} ({row['step']})"]
         lines.append([*line, f"{float(first['laplace_c2st']):.3f}", f"{float(first['gaussian_c2st']):.3f}"])
@@ -258,6 +258,29 @@ def speed_on_gpu() -> str:
         network, nuts = (int(rows[scenario, method]["draws_per_second"]) for method in ("network", "nuts jit vmap"))
         lines.append([scenario, f"{network:,}", f"{nuts:,}", f"{network / nuts:.0f}"])
     return markdown(["scenario", "network, draws per second", "NUTS in one jit, vmap", "ratio"], lines)
+
+
+def evidence() -> str:
+    """Error, coverage and k-hat of the evidence estimates, by scenario."""
+    rows = read_table(RESULTS / "evidence.csv")
+    lines = []
+    for scenario in dict.fromkeys(row["scenario"] for row in rows):
+        own = [row for row in rows if row["scenario"] == scenario]
+        errors = [abs(float(row["log_evidence"]) - float(row["exact"])) for row in own]
+        inside = mean(error < 1.96 * float(row["standard_error"]) for error, row in zip(errors, own, strict=True))
+        reliable = mean(float(row["khat"]) < 0.7 for row in own)
+        good = mean(row["verdict"] == "good" for row in own)
+        line = [scenario, f"{len(own)}", f"{mean(errors):.4f}", f"{max(errors):.4f}"]
+        lines.append([*line, f"{inside:.0%}", f"{reliable:.0%}", f"{good:.0%}"])
+    header = [
+        "scenario",
+        "data sets",
+        "mean absolute error, nats",
+        "largest",
+        "95 % intervals that cover",
+        "k-hat < 0.7",
+    ]
+    return markdown([*header, "`good`"], lines)
 
 
 def cold_start() -> str:
@@ -333,6 +356,7 @@ def main() -> int:
         "loadings, training": training("efa?.csv"),
         "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
         "speed on a GPU": speed_on_gpu(),
+        "evidence": evidence(),
         "factor analysis, speed": speed_by_scenario("fa"),
         "mixtures, speed": speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],

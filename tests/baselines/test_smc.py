@@ -116,6 +116,7 @@ def test_what_it_can_not_do_is_refused() -> None:
     task = make()
     assert supports_smc(task)
     assert not supports_smc(make_task("glm/1"))
+    assert supports_smc(make_task("efa/1"))  # reflected factors are modes that no chain crosses to
     with pytest.raises(ValueError, match="at least two runs"):
         SMCSampler(task, num_runs=1)
     with pytest.raises(ValueError, match="at most the 32 particles of all runs; received 33"):
