@@ -128,11 +128,8 @@ class EvaluationConfig:
         unknown = [name for name in self.metrics if name not in METRICS]
         if unknown or not self.metrics:
             raise ValueError(f"evaluation.metrics must be some of {', '.join(METRICS)}; received {self.metrics}.")
-        if self.num_particles < self.num_draws:
-            raise ValueError(
-                "evaluation.num_particles must be at least evaluation.num_draws; received "
-                f"{self.num_particles} and {self.num_draws}."
-            )
+        if self.num_particles < 2:
+            raise ValueError(f"evaluation.num_particles must be at least 2; received {self.num_particles}.")
         if self.num_draws < 10 or self.workers < 0:
             raise ValueError(
                 "evaluation.num_draws must be at least 10 and evaluation.workers at least 0; received "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 _MIN_TAIL = 5
+MIN_DRAWS = 4 * _MIN_TAIL
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,8 @@ def report_weights(log_weights: np.ndarray) -> WeightReport:
         ValueError: for fewer than 20 draws, whose tail is too short to fit.
     """
     raw = np.asarray(log_weights, np.float64)
-    if raw.ndim != 1 or len(raw) < 4 * _MIN_TAIL:
-        raise ValueError(f"Weights of at least {4 * _MIN_TAIL} draws are needed; received shape {raw.shape}.")
+    if raw.ndim != 1 or len(raw) < MIN_DRAWS:
+        raise ValueError(f"Weights of at least {MIN_DRAWS} draws are needed; received shape {raw.shape}.")
     # A draw where the target vanishes has weight zero; one where it is infinite makes all others void.
     if np.isnan(raw).any() or np.isposinf(raw).any() or not np.isfinite(raw).any():
         nothing = np.full(len(raw), -np.log(len(raw)))

@@ -220,7 +220,9 @@ class AmortizedPosterior:
             info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
             named = {name: value[i] for name, value in sites.items()}
             notes[i] += check_base(float(draws.decrement), float(draws.rival))
-            posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info))
+            again = None if polish else partial(self._densities_again, keys[i], one, num_draws, solver)
+            info |= {"moves": polish} if polish else {}
+            posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info, again=again))
         return posteriors
 
     def log_prob(

@@ -77,8 +77,12 @@ class Posterior(Mapping[str, np.ndarray]):
 
         Draws without densities are drawn again, with them; ``sample(..., with_log_prob=True)`` spares that.
         """
+        from icl_bayes.evaluation.importance_weights import MIN_DRAWS
         from icl_bayes.inference.certificate import Certificate, certify
 
+        if self.num_draws < MIN_DRAWS:
+            reason = f"{self.num_draws} draw(s) are too few for a verdict, which takes at least {MIN_DRAWS}"
+            return Certificate("unchecked", (reason,))
         try:
             densities = self._known_densities()
         except ValueError as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,24 +19,11 @@ from numpyro import handlers
 
 from icl_bayes.precision import full_precision
 from icl_bayes.tasks.coordinates import Coordinate, resolve
-from icl_bayes.tasks.information import observation_information, observation_parameters
+from icl_bayes.tasks.features import Features
+from icl_bayes.tasks.information import expected_information, observation_parameters
 from icl_bayes.tasks.padding_check import require_padding_invariance
 from icl_bayes.tasks.program import InCoordinates, Site, observations, observed_log_prob
-from icl_bayes.types import AnyArray, Array, Dataset, Sites
-
-
-class Features(NamedTuple):
-    """What a network may read of a data set.
-
-    Attributes:
-        rows: ``(n, d)``, one feature vector per row.
-        context: ``(k,)``, features of the whole data set: prior hyper-parameters, log n.
-        row_mask: ``(n,)`` boolean.
-    """
-
-    rows: Array
-    context: Array
-    row_mask: AnyArray
+from icl_bayes.types import Array, Dataset, Sites
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,22 +220,10 @@ class Task:
 
     @cached_property
     def _fisher_information(self) -> Callable[[Array, Dataset], Array]:
-        return jax.jit(self._compute_fisher_information)
+        def information(theta: Array, dataset: Dataset) -> Array:
+            return expected_information(lambda theta: observations(self._run(theta, dataset)[1]), theta)
 
-    def _compute_fisher_information(self, theta: Array, dataset: Dataset) -> Array:
-        def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
-            return [observation_parameters(fn) for fn, _ in observations(self._run(theta, dataset)[1])]
-
-        jacobians = jax.jacfwd(parameters)(theta)
-        total = jnp.eye(self.dim)
-        for (fn, mask), jacobian in zip(observations(self._run(theta, dataset)[1]), jacobians, strict=True):
-            for information, columns in zip(observation_information(fn), jacobian, strict=True):
-                weight = jnp.where(mask, jnp.broadcast_to(information, mask.shape), 0.0)
-                flat = jnp.broadcast_to(columns, (*mask.shape, self.dim)).reshape(-1, self.dim)
-                # A masked row may carry an infinite slope; zero weight alone would give NaN.
-                flat = jnp.where(weight.reshape(-1, 1) > 0, flat, 0.0)
-                total = total + flat.T @ (weight.reshape(-1, 1) * flat)
-        return total
+        return jax.jit(information)
 
     @cached_property
     def has_fisher_information(self) -> bool:

@@ -6,6 +6,7 @@ their expected information, which is positive semi-definite everywhere, unlike a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import jax
@@ -68,3 +69,26 @@ def observation_information(fn: Any) -> tuple[Array, ...]:
             return fn.concentration, _log_shape_information(fn.concentration)
         case _:
             raise TypeError(f"No expected information is known for {type(fn).__name__}.")
+
+
+def expected_information(observed: Callable[[Array], list[tuple[Any, Array]]], theta: Array) -> Array:
+    """Expected information of all observations at ``theta (dim,)`` plus the identity, ``(dim, dim)``.
+
+    Args:
+        observed: ``theta`` to the observation laws and their masks.
+    """
+
+    def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
+        return [observation_parameters(fn) for fn, _ in observed(theta)]
+
+    dim = theta.shape[0]
+    jacobians = jax.jacfwd(parameters)(theta)
+    total = jnp.eye(dim)
+    for (fn, mask), jacobian in zip(observed(theta), jacobians, strict=True):
+        for information, columns in zip(observation_information(fn), jacobian, strict=True):
+            weight = jnp.where(mask, jnp.broadcast_to(information, mask.shape), 0.0)
+            flat = jnp.broadcast_to(columns, (*mask.shape, dim)).reshape(-1, dim)
+            # A masked row may carry an infinite slope; zero weight alone would give NaN.
+            flat = jnp.where(weight.reshape(-1, 1) > 0, flat, 0.0)
+            total = total + flat.T @ (weight.reshape(-1, 1) * flat)
+    return total

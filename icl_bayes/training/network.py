@@ -28,15 +28,15 @@ from icl_bayes.flow import (
     log_normal,
     make_loss,
     make_path,
-    pilot_sample,
     solve,
     stratified_times,
     value_and_log_det,
 )
-from icl_bayes.nets import InContextFlow, Memory, ModelConfig, ModelShape, make_velocity, residual_score
+from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
 from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import NetworkConfig
+from icl_bayes.training.features import features_of
 from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import Array, Dataset
 
@@ -332,36 +332,6 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
     """Affine map with an upper triangular scale ``(dim, dim)``, its inverse computed once."""
     inverse = jax.scipy.linalg.solve_triangular(scale, jnp.eye(scale.shape[0]), lower=False)
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
-
-
-NUM_SAMPLED = 48
-
-
-def summaries_of(config: ModelConfig, task: Task, dataset: Dataset) -> Array:
-    """What the encoder reads beside the rows, ``(k, e)``: the task's own summaries, or what the base has sampled.
-
-    Raises:
-        ValueError: if there is neither.
-    """
-    if task.summaries is not None:
-        return task.summaries(dataset)
-    if config.base == "pilots":
-        return pilot_sample(lambda theta: task.log_joint(theta, dataset), task.dim, NUM_SAMPLED)
-    raise ValueError(
-        "model.summaries=true is for tasks that summarize their data, such as mixtures, and for model.base=pilots; "
-        f"task {task.name!r} does not, and the base is {config.base!r}. Set model.summaries=false."
-    )
-
-
-def features_of(config: ModelConfig, task: Task, dataset: Dataset) -> Features:
-    """The task's features, and with ``config.summaries`` its summaries as further tokens, in columns of their own."""
-    features = task.features(dataset)
-    if not config.summaries:
-        return features
-    tokens = jax.lax.stop_gradient(summaries_of(config, task, dataset))
-    rows = jax.scipy.linalg.block_diag(features.rows, jnp.pad(tokens, ((0, 0), (0, 1)), constant_values=1.0))
-    exist = jnp.ones(len(tokens), bool)
-    return features._replace(rows=rows, row_mask=jnp.concatenate([jnp.asarray(features.row_mask), exist]))
 
 
 def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:

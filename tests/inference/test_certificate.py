@@ -103,12 +103,23 @@ def test_verdicts(net, dataset, post) -> None:
 def test_what_has_no_density_is_unchecked(net, dataset) -> None:
     moved = net.sample(jax.random.key(0), dataset, 30, polish=1)
     assert moved.certificate().verdict == "unchecked"
+    few = net.sample(jax.random.key(0), dataset, 5).certificate()
+    assert (few.verdict, few.reasons) == (
+        "unchecked",
+        ("5 draw(s) are too few for a verdict, which takes at least 20",),
+    )
     with pytest.raises(ValueError, match="After moves"):
         _ = moved.log_prob
     with pytest.raises(ValueError, match="with_log_prob is for draws as the network makes them"):
         net.sample(jax.random.key(0), dataset, 30, polish=1, with_log_prob=True)
     with pytest.raises(ValueError, match="dopri5 has none"):
         net.sample(jax.random.key(0), dataset, 30, solver=Solver("dopri5"), with_log_prob=True)
+
+
+def test_posteriors_of_a_batch_have_certificates(net, dataset) -> None:
+    (one,) = net.sample_batch(jax.random.key(3), [dataset], 1000)
+    alone = net.sample(jax.random.fold_in(jax.random.key(3), 0), dataset, 1000, with_log_prob=True)
+    assert one.certificate().khat == pytest.approx(alone.certificate().khat, abs=0.01)
 
 
 def test_values_of_the_wrong_form_are_refused(net, dataset, post) -> None:

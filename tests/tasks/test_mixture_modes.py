@@ -12,7 +12,7 @@ from icl_bayes.tasks import make_task
 from icl_bayes.tasks.mixture_denoiser import make_log_likelihood
 from icl_bayes.tasks.mixture_modes import starting_means
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, build_network
-from icl_bayes.training.network import features_of
+from icl_bayes.training.features import features_of
 from icl_bayes.types import Dataset
 
 CENTERS = np.asarray([[-3.0, 0.0, 1.0], [2.0, 3.0, -1.0], [1.0, -3.0, 0.0]])

@@ -13,7 +13,7 @@ from icl_bayes.flow import Solver, pilot_sample
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, build_network
-from icl_bayes.training.network import NUM_SAMPLED
+from icl_bayes.training.features import NUM_SAMPLED
 from icl_bayes.types import Dataset
 from training.conftest import MODEL
 

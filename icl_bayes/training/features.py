@@ -1,0 +1,40 @@
+"""What the encoder of a network reads: the task's features, and beside the rows summaries of the data."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from icl_bayes.flow import pilot_sample
+from icl_bayes.nets import ModelConfig
+from icl_bayes.tasks import Features, Task
+from icl_bayes.types import Array, Dataset
+
+NUM_SAMPLED = 48
+
+
+def summaries_of(config: ModelConfig, task: Task, dataset: Dataset) -> Array:
+    """What the encoder reads beside the rows, ``(k, e)``: the task's own summaries, or what the base has sampled.
+
+    Raises:
+        ValueError: if there is neither.
+    """
+    if task.summaries is not None:
+        return task.summaries(dataset)
+    if config.base == "pilots":
+        return pilot_sample(lambda theta: task.log_joint(theta, dataset), task.dim, NUM_SAMPLED)
+    raise ValueError(
+        "model.summaries=true is for tasks that summarize their data, such as mixtures, and for model.base=pilots; "
+        f"task {task.name!r} does not, and the base is {config.base!r}. Set model.summaries=false."
+    )
+
+
+def features_of(config: ModelConfig, task: Task, dataset: Dataset) -> Features:
+    """The task's features, and with ``config.summaries`` its summaries as further tokens, in columns of their own."""
+    features = task.features(dataset)
+    if not config.summaries:
+        return features
+    tokens = jax.lax.stop_gradient(summaries_of(config, task, dataset))
+    rows = jax.scipy.linalg.block_diag(features.rows, jnp.pad(tokens, ((0, 0), (0, 1)), constant_values=1.0))
+    exist = jnp.ones(len(tokens), bool)
+    return features._replace(rows=rows, row_mask=jnp.concatenate([jnp.asarray(features.row_mask), exist]))
