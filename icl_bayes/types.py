@@ -149,6 +149,7 @@ class SampleResult:
         status: ``ok``, ``warning`` (draws usable, health imperfect) or ``failed``.
         message: why, in words, when the status is not ``ok``.
         health: the method's own diagnostics, e.g. ``{"r_hat": 1.003, "divergences": 0.0}``.
+        verdict: of the method's own certificate, where it has one.
     """
 
     sites: dict[str, np.ndarray]
@@ -157,6 +158,7 @@ class SampleResult:
     status: str = "ok"
     message: str = ""
     health: dict[str, float] = field(default_factory=dict)
+    verdict: str = ""
 
 
 @runtime_checkable

@@ -112,7 +112,7 @@ def find_setting(rng_key: Array, space: Space, settings: Setting, pilots: Array)
 
 
 def tuned_moves(
-    rng_key: Array, keys: Array, space: Space, settings: Setting, starts: Array, pilots: Array, num_moves: int
+    rng_key: Array, keys: Array, space: Space, settings: Setting, starts: Array, pilots: Array, num_moves: int | Array
 ) -> tuple[Array, MoveInfo]:
     """``num_moves`` HMC moves from every row of ``starts`` ``(num, dim)``; traceable.
 
@@ -121,33 +121,45 @@ def tuned_moves(
         keys: ``(num,)``, one for each draw, so that its moves depend on no other.
         settings: stacked, to choose from.
         pilots: ``(num_pilots, dim)``, draws like ``starts``, not among them.
+        num_moves: at least 1; one program serves any number if it is traced, too.
     """
     setting = find_setting(rng_key, space, settings, pilots)
 
     def chain(key: Array, start: Array) -> tuple[Array, Array]:
-        state = blackjax.hmc.init(start, space.log_density_fn)
-        move_keys = jax.random.split(key, num_moves)
-        state, rates = jax.lax.scan(lambda state, key: _move(space, setting, key, state), state, move_keys)
-        return state.position, jnp.mean(rates)
+        def move(i: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
+            state, rate = _move(space, setting, jax.random.fold_in(key, i), carry[0])
+            return state, carry[1] + rate
+
+        start_state = blackjax.hmc.init(start, space.log_density_fn), jnp.zeros(())
+        state, rates = jax.lax.fori_loop(0, num_moves, move, start_state)
+        return state.position, rates / num_moves
 
     positions, rates = jax.vmap(chain)(keys, starts)
     return positions, MoveInfo(jnp.mean(rates), setting.step_size)
 
 
 def polish(
-    rng_key: Array, keys: Array, task: Task, dataset: Dataset, affine: Affine, thetas: Array, num_moves: int
+    rng_key: Array,
+    keys: Array,
+    task: Task,
+    dataset: Dataset,
+    affine: Affine,
+    starts: Array,
+    pilots: Array,
+    num_moves: int | Array,
 ) -> tuple[Array, MoveInfo]:
-    """Moves of all but the last :data:`NUM_PILOTS` of draws ``(num + NUM_PILOTS, dim)``; traceable.
+    """Moves of draws ``starts (num, dim)``; traceable.
 
     Args:
         rng_key: for the choice of a setting.
         keys: ``(num,)``, see :func:`tuned_moves`.
-        affine: whitening, where components may not be permuted.
+        affine: whitening, where components may not be permuted; found without ``starts``.
+        pilots: ``(num_pilots, dim)``, other draws, on which moves are tuned.
+        num_moves: see :func:`tuned_moves`.
 
     Returns:
         ``(num, dim)``, and how the moves went.
     """
-    starts, pilots = thetas[:-NUM_PILOTS], thetas[-NUM_PILOTS:]
     if not supports_alignment(task):
         space = Space(lambda u: task.log_joint(affine.forward(u), dataset))
         settings = step_sizes(jnp.ones(task.dim))

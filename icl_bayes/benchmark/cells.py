@@ -123,7 +123,7 @@ def make_records(
         "seconds_run": float(result.seconds_run) if result is not None else np.nan,
         "ess": float(health.get("ess", np.nan)),
         "khat": float(health.get("khat", np.nan)),
-        "verdict": str(health.get("verdict", getattr(result, "verdict", ""))),
+        "verdict": result.verdict if result is not None else "",
         "status": status,
         "message": message,
     }

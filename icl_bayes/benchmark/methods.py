@@ -1,7 +1,8 @@
 """Names of methods, as given on a command line, to samplers with the labels they are recorded under.
 
 ``icl`` is the shipped network (``informed`` in GLMs and mixtures), ``icl/laplace`` another shipped variant,
-``icl@2`` the same with two midpoint steps, ``icl+polish@5`` with five HMC moves from every draw.
+``icl@2`` the same with two midpoint steps, ``icl+polish@5`` with five HMC moves from every draw, ``icl+refine`` with
+whatever repair its certificate asks for.
 All other names are those of the baselines.
 """
 
@@ -17,7 +18,7 @@ from icl_bayes.baselines import baseline_names, make_baseline, supports_exact
 from icl_bayes.benchmark.cases import Case, Method
 from icl_bayes.benchmark.settings import BaselineConfig
 from icl_bayes.flow import Solver
-from icl_bayes.inference import AmortizedPosterior, NetworkSampler, load, shipped_networks
+from icl_bayes.inference import AmortizedPosterior, NetworkSampler, RefinedSampler, load, shipped_networks
 from icl_bayes.inference.network import WEIGHTS
 from icl_bayes.tasks import Task
 from icl_bayes.training import CheckpointError, NetworkConfig
@@ -25,12 +26,15 @@ from icl_bayes.training import CheckpointError, NetworkConfig
 DEFAULT_VARIANT = "informed"
 VARIANTS = ("informed", "laplace", "gaussian", "exact_start", "joint", "paper")
 DEFAULT_POLISH = 5
-_NETWORK = re.compile(r"icl(?:/(?P<variant>[a-z_]+))?(?:@(?P<steps>\d+))?(?P<polish>\+polish(?:@(?P<moves>\d+))?)?")
+_NETWORK = re.compile(
+    r"icl(?:/(?P<variant>[a-z_]+))?(?:@(?P<steps>\d+))?"
+    r"(?:(?P<polish>\+polish(?:@(?P<moves>\d+))?)|(?P<refine>\+refine))?"
+)
 
 
 def method_names() -> list[str]:
     """All names that a list of methods may hold; K stands for a number."""
-    return ["icl", "icl/VARIANT", "icl@STEPS", "icl+polish@K", *baseline_names()]
+    return ["icl", "icl/VARIANT", "icl@STEPS", "icl+polish@K", "icl+refine", *baseline_names()]
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class NetworkName:
     variant: str
     steps: int
     moves: int
+    is_refined: bool = False
 
 
 def parse_network(name: str) -> NetworkName | None:
@@ -55,7 +60,7 @@ def parse_network(name: str) -> NetworkName | None:
     moves = int(match["moves"] or DEFAULT_POLISH) if match["polish"] else 0
     if (match["steps"] and not steps) or (match["polish"] and not moves):
         raise ValueError(f"Method {name!r}: steps and moves must be at least 1.")
-    return NetworkName(match["variant"] or DEFAULT_VARIANT, steps, moves)
+    return NetworkName(match["variant"] or DEFAULT_VARIANT, steps, moves, bool(match["refine"]))
 
 
 def check_method_names(names: Sequence[str], any_variant: bool = False) -> None:
@@ -172,6 +177,8 @@ class MethodRegistry:
         if wanted.steps:
             solver = Solver("midpoint", wanted.steps, exponent=solver.exponent)
         sampler = NetworkSampler(posterior, solver, wanted.moves)
+        if wanted.is_refined:
+            sampler = RefinedSampler(posterior, solver)
         # A folder VARIANT of a tree says what it holds; all others are named by their network.
         is_named = directory.is_relative_to(self._root) and directory.name == wanted.variant
         variant = wanted.variant if is_named else variant_of(posterior.checkpoint.config)
@@ -181,6 +188,8 @@ class MethodRegistry:
             )
         if wanted.moves:
             variant += f"+polish@{wanted.moves}"
+        if wanted.is_refined:
+            variant += "+refine"
         effort = f"{solver.method} steps={solver.num_steps}" if solver.method != "dopri5" else solver.label
         if solver.exponent != 1.0:
             effort += f" exponent={solver.exponent:g}"

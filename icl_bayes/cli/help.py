@@ -67,9 +67,10 @@ examples:
 settings:
   family=glm 'scenario=[1,5]' scenarios; scenario=all for all of them
   'methods=[icl,laplace]'     icl is the shipped network, icl/laplace another variant of it, icl@2 with two solver
-                              steps, icl+polish@5 with five moves; laplace, map, exact, nuts, nuts_jit, vi_fixed_point,
-                              vi_diagonal, vi_full, vi_structured, vi_iaf; parallel_hmc@K with K moves from Laplace's
-                              draws (parallel_hmc@K:variational, :prior, in mixtures :em: from others)
+                              steps, icl+polish@5 with five moves, icl+refine with the repairs that its certificate
+                              asks for; laplace, map, exact, nuts, nuts_jit, vi_fixed_point, vi_diagonal, vi_full,
+                              vi_structured, vi_iaf; parallel_hmc@K with K moves from Laplace's draws
+                              (parallel_hmc@K:variational, :prior, in mixtures :em: from others)
   num_datasets=8              data sets per scenario (real tables: 0 for all)
   num_rows=50 num_columns=5   size of every data set, by default the paper's
   seed=10000                  below 10000 for choosing settings, from there on for results

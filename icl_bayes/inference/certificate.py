@@ -17,7 +17,26 @@ VERDICTS = ("good", "polished", "resampled", "refined", "rejected", "unchecked")
 MAX_KHAT = 0.7
 MAX_TOTAL_VARIATION = 0.1
 """Of draws taken as they are: a classifier then tells them from exact ones with an accuracy of 0.55 at best."""
+FATAL = ("second mode", "Gaussian that draws start from")
+"""Parts of notes that no good weights can make up for."""
 UNSEEN = "mass in modes that no draw visits is not seen by this check"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a repair.
+
+    Attributes:
+        name: what was done.
+        seconds: compilation included, where it was the first of its shape.
+        passed: whether what it led to passed its checks.
+        remark: what was found, or why not.
+    """
+
+    name: str
+    seconds: float
+    passed: bool
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,8 @@ class Certificate:
             repair), ``rejected``, or ``unchecked`` where no density is known.
         reasons: why, in words; empty for a good one that needs no remark.
         khat, importance_ess, log_evidence, log_evidence_error, var_log_weight, total_variation: of the raw draws, see
-            :class:`icl_bayes.evaluation.importance_weights.WeightReport`; NaN if unchecked.
+            :class:`icl_bayes.evaluation.importance_weights.WeightReport`; NaN where densities are not known.
+        path: steps of the repair, empty where there was none.
     """
 
     verdict: str
@@ -40,6 +60,7 @@ class Certificate:
     log_evidence_error: float = np.nan
     var_log_weight: float = np.nan
     total_variation: float = np.nan
+    path: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
         numbers = (
@@ -51,10 +72,17 @@ class Certificate:
     def as_dict(self) -> dict[str, float | str]:
         """Plain values, for files."""
         named = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return {**named, "reasons": "; ".join(self.reasons)}
+        path = " > ".join(f"{step.name} ({step.seconds:.3g} s)" for step in self.path)
+        return {**named, "reasons": "; ".join(self.reasons), "path": path}
 
 
-def certify(log_weights: np.ndarray, notes: Sequence[str] = (), *, has_far_modes: bool = False) -> Certificate:
+def certify(
+    log_weights: np.ndarray,
+    notes: Sequence[str] = (),
+    *,
+    has_far_modes: bool = False,
+    max_total_variation: float = MAX_TOTAL_VARIATION,
+) -> Certificate:
     """The certificate of draws as a network made them.
 
     Args:
@@ -62,17 +90,18 @@ def certify(log_weights: np.ndarray, notes: Sequence[str] = (), *, has_far_modes
         notes: what is wrong or unusual about data or base; any of them is a reason, those about a second mode or a base
             that was not found are enough for rejection.
         has_far_modes: whether posteriors of the task may have modes far apart.
+        max_total_variation: of good draws.
     """
     report = report_weights(log_weights)
     against = []
     if not report.khat < MAX_KHAT:
         against.append(f"k-hat is {report.khat:.2f} (limit {MAX_KHAT}): some regions are hardly ever drawn from")
-    if not report.total_variation <= MAX_TOTAL_VARIATION:
+    if not report.total_variation <= max_total_variation:
         against.append(
             f"the draws differ from the posterior: estimated total variation {report.total_variation:.2f} "
-            f"(limit {MAX_TOTAL_VARIATION})"
+            f"(limit {max_total_variation:g})"
         )
-    fatal = [note for note in notes if "second mode" in note or "Gaussian that draws start from" in note]
+    fatal = [note for note in notes if any(mark in note for mark in FATAL)]
     verdict = "rejected" if against or fatal else "good"
     remarks = [*against, *notes, *([UNSEEN] if has_far_modes else [])]
     return Certificate(verdict, tuple(remarks), **_numbers(report))

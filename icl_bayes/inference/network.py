@@ -16,18 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_bayes.baselines.programs import register_holder
-from icl_bayes.flow import Solver
+from icl_bayes.baselines.programs import ProgramCache, register_holder
+from icl_bayes.flow import Affine, Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
 from icl_bayes.inference.densities import log_prob_at
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.inference.program_store import ProgramStore, lower
+from icl_bayes.inference.refinement import refine
 from icl_bayes.inference.sampler import Densities, Program, Sampler, compile_sampler
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
 from icl_bayes.training.network import NO_DENSITY, Network, ThetaDraws, build_network
-from icl_bayes.types import Array, Dataset, SampleResult
+from icl_bayes.types import Array, Dataset
 
 WEIGHTS = Path(__file__).parents[1] / "weights"
 CHUNK = 4096
@@ -83,6 +84,7 @@ class AmortizedPosterior:
         solver: default ODE solver.
         store: where traced programs are kept between processes, if anywhere; for networks from a checkpoint, whose
             task is what its configuration builds.
+        programs: compiled programs of repairs.
     """
 
     network: Network
@@ -92,6 +94,7 @@ class AmortizedPosterior:
     solver: Solver
     store: ProgramStore | None = None
     compilations: int = 0
+    programs: ProgramCache = field(default_factory=ProgramCache, repr=False)
     _programs: dict[tuple, Program] = field(default_factory=dict, repr=False)
     _density_programs: dict[tuple, Callable[..., Any]] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -177,6 +180,7 @@ class AmortizedPosterior:
             notes=tuple(notes),
             densities=drawn.densities if with_log_prob else None,
             again=partial(self._densities_again, rng_key, prepared, num_draws, solver or self.solver),
+            refiner=partial(refine, self, solver or self.solver),
             info={
                 "network": self.label,
                 "weights": self.checkpoint.identity,
@@ -222,7 +226,8 @@ class AmortizedPosterior:
             notes[i] += check_base(float(draws.decrement), float(draws.rival))
             again = None if polish else partial(self._densities_again, keys[i], one, num_draws, solver)
             info |= {"moves": polish} if polish else {}
-            posteriors.append(Posterior(self.task, one, draws.theta, named, tuple(notes[i]), info, again=again))
+            known = (self.task, one, draws.theta, named, tuple(notes[i]), info)
+            posteriors.append(Posterior(*known, again=again, refiner=partial(refine, self, solver)))
         return posteriors
 
     def log_prob(
@@ -254,6 +259,10 @@ class AmortizedPosterior:
         """The length that rows are padded to; the flat encoder has one length of its own."""
         model = self.network.config.model
         return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
+
+    def base_of(self, padded: Dataset) -> Affine:
+        """The base of a prepared and padded data set, ``theta = shift + scale @ noise``."""
+        return self.programs.run("base", self.network.find_base, self.params, padded).outputs[0]
 
     def _densities_again(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> Densities:
         """Of draws that were made without."""
@@ -318,37 +327,3 @@ class AmortizedPosterior:
                 f"The network {self.label!r} produced draws that are not finite for this data set, so no posterior is "
                 "returned. Look for extreme values in the data, or use a reference method (baselines.NUTS)."
             )
-
-
-@dataclass(eq=False)
-class NetworkSampler:
-    """A network as a method under comparison (``types.Sampler``)."""
-
-    posterior: AmortizedPosterior
-    solver: Solver | None = None
-    polish: int = 0
-    name: str = "icl"
-
-    def sample(self, rng_key: Array, dataset: Dataset, num_draws: int) -> SampleResult:
-        """Draws with compile and run time apart; warnings of the range check become the status."""
-        net, solver, polish = self.posterior, self.solver or self.posterior.solver, self.polish
-        prepared = net.prepare(dataset)
-        length = net._length(prepared.padded_rows)
-        size = min(num_draws, CHUNK)
-        started, compilations = time.perf_counter(), net.compilations
-        key = ("one", length, size, polish, False, solver)
-        net._program(key, rng_key, prepared.pad_rows(length), size, solver, polish)
-        if net.compilations > compilations:  # then the check's own program is not compiled yet, and neither is warm
-            check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
-            net._draw(rng_key, prepared, size, solver, polish)
-        compiled = time.perf_counter()
-        notes = check_against_training(net.network, net.checkpoint.calibration, prepared, warn=False)
-        drawn = net._draw(rng_key, prepared, num_draws, solver, polish)
-        seconds = time.perf_counter() - compiled
-        notes += check_base(drawn.decrement, drawn.rival, warn=False)
-        # Draws are independent given the network, so the effective number is the number drawn.
-        health = {"ess": float(num_draws), "base_decrement": drawn.decrement, "rival_mass": float(np.exp(drawn.rival))}
-        if polish:
-            health["acceptance"] = drawn.acceptance
-        status = "warning" if notes else "ok"
-        return SampleResult(drawn.sites, compiled - started, seconds, status, "; ".join(notes), health)

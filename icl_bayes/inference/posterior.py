@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from icl_bayes.tasks import Task
-from icl_bayes.types import Dataset
+from icl_bayes.types import Array, Dataset
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -33,6 +33,8 @@ class Posterior(Mapping[str, np.ndarray]):
         info: network, weights, solver and seconds.
         densities: of the draws, if they were asked for.
         again: computes those of draws that were made without.
+        refiner: what :meth:`refine` calls, where the draws came from a network.
+        known_certificate: the result of :meth:`certificate` or :meth:`refine`, once computed.
     """
 
     task: Task
@@ -43,6 +45,8 @@ class Posterior(Mapping[str, np.ndarray]):
     info: dict[str, Any] = field(default_factory=dict)
     densities: Densities | None = None
     again: Callable[[], Densities] | None = None
+    refiner: Callable[[Posterior, Array, float], Posterior] | None = None
+    known_certificate: Certificate | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
         if name not in self.sites:
@@ -77,6 +81,11 @@ class Posterior(Mapping[str, np.ndarray]):
 
         Draws without densities are drawn again, with them; ``sample(..., with_log_prob=True)`` spares that.
         """
+        if self.known_certificate is None:
+            self.known_certificate = self._certify()
+        return self.known_certificate
+
+    def _certify(self) -> Certificate:
         from icl_bayes.evaluation.importance_weights import MIN_DRAWS
         from icl_bayes.inference.certificate import Certificate, certify
 
@@ -84,15 +93,43 @@ class Posterior(Mapping[str, np.ndarray]):
             reason = f"{self.num_draws} draw(s) are too few for a verdict, which takes at least {MIN_DRAWS}"
             return Certificate("unchecked", (reason,))
         try:
-            densities = self._known_densities()
+            log_weights = self.log_weights
         except ValueError as error:
             return Certificate("unchecked", (str(error),))
         has_far_modes = self.task.has_far_modes or self.task.num_exchangeable > 0
-        return certify(np.asarray(densities.log_weight), self.notes, has_far_modes=has_far_modes)
+        return certify(log_weights, self.notes, has_far_modes=has_far_modes)
+
+    @property
+    def log_weights(self) -> np.ndarray:
+        """Log importance weights of the draws, log joint minus log density, ``(num_draws,)``.
+
+        Raises:
+            ValueError: as for :attr:`log_prob`.
+        """
+        return np.asarray(self._known_densities().log_weight)
+
+    def refine(self, rng_key: Array, target: float = 0.05) -> Posterior:
+        """Draws that passed a check, repaired as far as that takes, with a certificate that says how.
+
+        Draws whose importance weights are good enough are returned as they are. The others are moved by HMC until
+        chains neither drift nor remember their starts (``polished``); where that does not help, resampled by their
+        weights (``resampled``), moved for longer, or replaced by draws of the task's reference (``refined``). What
+        passes no check is returned with the verdict ``rejected``; ``post.refine(key).certificate()`` says why.
+
+        Args:
+            rng_key: ``jax.random.key(...)``.
+            target: estimated total variation from the posterior at which draws are left as they are.
+
+        Raises:
+            ValueError: for draws that did not come from a network.
+        """
+        if self.refiner is None:
+            raise ValueError("These draws did not come from a network, so there is nothing to refine them with.")
+        return self.refiner(self, rng_key, target)
 
     def _known_densities(self) -> Densities:
-        if self.info.get("moves"):
-            raise ValueError("After moves (polish) the density of the draws is not known.")
+        if self.info.get("moves") or "refined_by" in self.info:
+            raise ValueError("After moves (polish, refine) the density of the draws is not known.")
         if self.densities is None:
             if self.again is None:
                 raise ValueError("These draws came without densities; sample with with_log_prob=True.")

@@ -88,7 +88,8 @@ class Sampler:
         noise = jnp.concatenate([noise, jax.random.normal(pilot_key, (NUM_PILOTS, task.dim))])
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
         move_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
-        theta, info = polish(step_key, move_keys, task, dataset, base[0], draws.theta, self.num_moves)
+        starts, pilots = draws.theta[:-NUM_PILOTS], draws.theta[-NUM_PILOTS:]
+        theta, info = polish(step_key, move_keys, task, dataset, base[0], starts, pilots, self.num_moves)
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
         sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)

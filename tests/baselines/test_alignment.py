@@ -93,7 +93,9 @@ def test_polish_keeps_the_prior_of_a_mixture_without_rows_that_count() -> None:
     keys = jax.random.split(jax.random.key(3), num + NUM_PILOTS)
     thetas = jax.jit(jax.vmap(lambda key: task.sample_prior(key, dataset)))(keys)
     program = jax.jit(
-        lambda thetas: polish(jax.random.key(0), keys[:num], task, dataset, identity_affine(task.dim), thetas, 2)
+        lambda thetas: polish(
+            jax.random.key(0), keys[:num], task, dataset, identity_affine(task.dim), thetas[:num], thetas[num:], 2
+        )
     )
     moved, info = program(thetas)
     assert 0.4 < float(info.acceptance) < 1.0
