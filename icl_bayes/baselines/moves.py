@@ -112,9 +112,16 @@ def find_setting(rng_key: Array, space: Space, settings: Setting, pilots: Array)
 
 
 def tuned_moves(
-    rng_key: Array, keys: Array, space: Space, settings: Setting, starts: Array, pilots: Array, num_moves: int | Array
+    rng_key: Array,
+    keys: Array,
+    space: Space,
+    settings: Setting,
+    starts: Array,
+    pilots: Array,
+    num_moves: int | Array,
+    num_stretches: int = 1,
 ) -> tuple[Array, MoveInfo]:
-    """``num_moves`` HMC moves from every row of ``starts`` ``(num, dim)``; traceable.
+    """``num_stretches`` times ``num_moves`` HMC moves from every row of ``starts`` ``(num, dim)``; traceable.
 
     Args:
         rng_key: for the choice of a setting.
@@ -122,6 +129,9 @@ def tuned_moves(
         settings: stacked, to choose from.
         pilots: ``(num_pilots, dim)``, draws like ``starts``, not among them.
         num_moves: at least 1; one program serves any number if it is traced, too.
+
+    Returns:
+        Positions after every stretch, ``(num_stretches, num, dim)``, and how the moves went.
     """
     setting = find_setting(rng_key, space, settings, pilots)
 
@@ -130,11 +140,15 @@ def tuned_moves(
             state, rate = _move(space, setting, jax.random.fold_in(key, i), carry[0])
             return state, carry[1] + rate
 
-        start_state = blackjax.hmc.init(start, space.log_density_fn), jnp.zeros(())
-        state, rates = jax.lax.fori_loop(0, num_moves, move, start_state)
-        return state.position, rates / num_moves
+        def stretch(carry: tuple[Any, Array], index: Array) -> tuple[tuple[Any, Array], Array]:
+            carry = jax.lax.fori_loop(index * num_moves, (index + 1) * num_moves, move, carry)
+            return carry, carry[0].position
 
-    positions, rates = jax.vmap(chain)(keys, starts)
+        start_state = blackjax.hmc.init(start, space.log_density_fn), jnp.zeros(())
+        (_, rates), positions = jax.lax.scan(stretch, start_state, jnp.arange(num_stretches))
+        return positions, rates / (num_stretches * num_moves)
+
+    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, starts)
     return positions, MoveInfo(jnp.mean(rates), setting.step_size)
 
 
@@ -147,6 +161,7 @@ def polish(
     starts: Array,
     pilots: Array,
     num_moves: int | Array,
+    num_stretches: int = 1,
 ) -> tuple[Array, MoveInfo]:
     """Moves of draws ``starts (num, dim)``; traceable.
 
@@ -155,16 +170,16 @@ def polish(
         keys: ``(num,)``, see :func:`tuned_moves`.
         affine: whitening, where components may not be permuted; found without ``starts``.
         pilots: ``(num_pilots, dim)``, other draws, on which moves are tuned.
-        num_moves: see :func:`tuned_moves`.
+        num_moves, num_stretches: see :func:`tuned_moves`.
 
     Returns:
-        ``(num, dim)``, and how the moves went.
+        ``(num_stretches, num, dim)``, and how the moves went.
     """
     if not supports_alignment(task):
         space = Space(lambda u: task.log_joint(affine.forward(u), dataset))
         settings = step_sizes(jnp.ones(task.dim))
         starts, pilots = affine.backward(starts), affine.backward(pilots)
-        moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves)
+        moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves, num_stretches)
         return affine.forward(moved), info
 
     log_densities = jax.vmap(lambda theta: task.log_joint(theta, dataset))(pilots)
@@ -186,5 +201,5 @@ def polish(
         lambda *leaves: jnp.concatenate(leaves), step_sizes(alignment.scale, is_bound=True), step_sizes(shared)
     )
     (starts, back), (pilots, _) = jax.vmap(aligned)(starts), jax.vmap(aligned)(pilots)
-    moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves)
-    return jax.vmap(task.relabel)(moved, back), info
+    moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves, num_stretches)
+    return jax.vmap(jax.vmap(task.relabel), (0, None))(moved, back), info

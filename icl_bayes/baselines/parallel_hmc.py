@@ -177,7 +177,8 @@ class ParallelHmcSampler:
             keys = jax.random.split(move_key, num_draws)
             space = Space(partial(log_joint_of, self.task, dataset))
             settings = step_sizes(jnp.ones(self.task.dim))
-            positions, info = tuned_moves(tune_key, keys, space, settings, starts, pilots, self.num_moves)
+            stretches, info = tuned_moves(tune_key, keys, space, settings, starts, pilots, self.num_moves)
+            positions = stretches[-1]
             acceptance = info.acceptance
         rates = jnp.full(num_draws, acceptance)
         info = GaussianInfo(jnp.zeros(()), jnp.asarray(True), jnp.asarray(-jnp.inf))

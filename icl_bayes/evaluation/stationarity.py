@@ -1,10 +1,9 @@
 """Whether chains that started at approximate draws have reached their target: drift, and memory of the starts.
 
-Chains under moves that leave a law invariant either are distributed by it or drift towards it. What is left to drift is
-bounded by what chains still remember of their starts: a bias that decays as fast as the correlation with the start
-leaves, after the moves made so far, the drift seen so far times ``r / (1 - r)``. Both are measured between chains, one
-draw of each, so that they need neither long chains nor a second set of them; unlike R-hat they serve a single draw per
-chain. What neither sees is a region that no chain enters.
+Chains under moves that leave a law invariant either are distributed by it or drift towards it. A bias that decays as
+the correlation r with an earlier state does leaves the drift since then times ``r / (1 - r)`` still to come. Drift and
+correlation are measured between chains, one draw of each, so that they need neither long chains nor a second set of
+them; unlike R-hat they serve a single draw per chain. What neither sees is a region that no chain enters.
 """
 
 from __future__ import annotations
@@ -26,7 +25,9 @@ class Stationarity:
         drift: largest change of a mean over both stretches, in standard deviations.
         late_z: largest change of a mean over the second stretch, in its standard errors.
         memory: largest correlation of a feature with its start.
-        left: largest bias that may be left, in standard deviations: (drift + 2 errors) r / (1 - r) of each feature.
+        left: largest bias that may be left in a feature, in standard deviations: (drift + 2 errors) r / (1 - r), since
+            the start or over the second stretch, whichever says less. The first is sharper where chains forget fast,
+            the second where what decayed fast is what was wrong.
     """
 
     drift: float
@@ -55,16 +56,27 @@ def stationarity(start: np.ndarray, middle: np.ndarray, end: np.ndarray) -> Stat
     if not all(np.isfinite(one).all() for one in (start, middle, end)):
         return Stationarity(np.inf, np.inf, 1.0, np.inf)
     spread = end.std(axis=0) + 1e-12
-    root = np.sqrt(len(end))
-    change, late = end - start, end - middle
+    drift, memory, left = _extrapolated(start, end, spread)
+    _, _, left_late = _extrapolated(middle, end, spread)
+    late = end - middle
+    late_error = np.maximum(late.std(axis=0) / np.sqrt(len(end)), 1e-9 * spread)
+    return Stationarity(
+        drift=float(drift.max()),
+        late_z=float(np.max(np.abs(late.mean(axis=0)) / late_error)),
+        memory=float(memory.max()),
+        left=float(np.minimum(left, left_late).max()),
+    )
+
+
+def _extrapolated(before: np.ndarray, after: np.ndarray, spread: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Drift, correlation, and bound on the drift to come, ``(k,)`` each."""
+    change = after - before
     drift = np.abs(change.mean(axis=0)) / spread
-    drift_error = change.std(axis=0) / root / spread
-    late_error = late.std(axis=0) / root
-    late_z = np.abs(late.mean(axis=0)) / np.maximum(late_error, 1e-9 * spread)
-    covariance = np.mean((start - start.mean(axis=0)) * (end - end.mean(axis=0)), axis=0)
-    memory = np.clip(covariance / (spread * (start.std(axis=0) + 1e-12)), 0.0, 1.0 - 1e-9)
-    left = (drift + _ERRORS * drift_error) * memory / (1.0 - memory)
-    return Stationarity(float(drift.max()), float(late_z.max()), float(memory.max()), float(left.max()))
+    covariance = np.mean((before - before.mean(axis=0)) * (after - after.mean(axis=0)), axis=0)
+    memory = np.clip(covariance / (spread * (before.std(axis=0) + 1e-12)), 0.0, 1.0 - 1e-9)
+    # Chains that are stuck show no drift and no error of it either; by their memory they still have one.
+    error = np.maximum(change.std(axis=0) / spread, np.sqrt(2.0 * (1.0 - memory))) / np.sqrt(len(after))
+    return drift, memory, (drift + _ERRORS * error) * memory / (1.0 - memory)
 
 
 def smooth_features(thetas: np.ndarray, log_joint: np.ndarray, *, like: np.ndarray) -> np.ndarray:

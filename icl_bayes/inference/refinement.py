@@ -1,10 +1,11 @@
 """From a network's draws to draws that can be trusted: repairs in order of their cost, each checked before it counts.
 
 Raw draws are returned as they are where their importance weights say that they are close enough. Otherwise they are
-resampled by these weights where k-hat and the effective number allow it, or moved (*polished*) until chains neither
-drift nor remember where they started; then moved for longer; in the end the task's reference takes their place, which
-owes nothing to the network. Where modes may lie far apart weights and chains alone cannot vouch for their masses, so
-that moves come first and an independent probe, a rough run of tempered SMC, has to agree.
+resampled by these weights, where k-hat and the effective number allow it, and moved apart; or moved (*polished*) until
+chains neither drift nor remember where they started, if need be for longer; in the end the task's reference takes their
+place, which owes nothing to the network. Where modes may lie far apart, densities are dear and neither weights nor
+chains can vouch for the masses of modes, so that moves come first and an independent probe, a rough run of tempered
+SMC, has to agree.
 
 Nothing can get worse unnoticed: moves and references leave the posterior invariant, resampling happens only where the
 weights can be relied on, and what fails its check is not returned as better than it is.
@@ -20,6 +21,7 @@ import jax
 import numpy as np
 
 from icl_bayes.baselines.reference import reference_draws
+from icl_bayes.baselines.smc import supports_smc
 from icl_bayes.evaluation.importance_weights import MIN_DRAWS, report_weights
 from icl_bayes.evaluation.stationarity import mean_distance, stationarity
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, Solver
@@ -35,22 +37,27 @@ TARGET = 0.05
 """Total variation at which raw draws are returned as they are: the best classifier is then right in 52.5 %."""
 FIRST_MOVES, LONGER_MOVES = 5, (20, 80)
 """Moves of each of two stretches, and of those that follow if they were too few."""
-MAX_LEFT = 0.05
-"""Bias that may be left in any feature, in standard deviations."""
-MIN_EFFICIENCY, MIN_ESS = 0.5, 100.0
-"""Effective share of the draws, where resampling is to suffice, and number, where moves follow, that it takes."""
+MAX_LEFT, MAX_LEFT_BETWEEN_MODES = 0.05, 0.15
+"""Bias that may be left in any feature, in standard deviations; more where a probe confirms the masses of modes."""
+MIN_EFFICIENCY = 0.1
+"""Effective share of the draws that resampling takes."""
+MOVES_APART = 2
+"""Moves of each of two stretches after resampling, by which draws that came twice part."""
+FEW_PARTICLES, PARTICLES = 500, 2000
+"""Of each of the four runs of tempered SMC, where that is the reference."""
 MAX_PROBE_DISTANCE = 0.5
 """Of means of label-free features from the probe's, in standard deviations, by which a probe may differ by chance."""
 
 
 class _Outcome(NamedTuple):
-    """Draws, whether they passed, why not, and what was measured."""
+    """Draws, whether they passed, why not, what was measured, and whether a probe found other masses of modes."""
 
     thetas: np.ndarray
     sites: dict[str, np.ndarray]
     passed: bool
     reasons: tuple[str, ...]
     measured: str = ""
+    is_contradicted: bool = False
 
 
 def refine(
@@ -99,25 +106,24 @@ class _Refinement:
             if found is not None:
                 return self._finish(*found)
         reference = self._reference()
-        return self._finish("refined" if reference.passed else "rejected", reference)
+        return self._finish("refined" if reference.passed else "rejected", reference, is_new=reference.passed)
 
     def _repaired(self) -> tuple[str, _Outcome] | None:
         """Verdict and draws of the first repair that passes."""
         if not self.has_far_modes:
             resampled = self._resample()
-            if resampled is not None:
+            if resampled is not None and resampled.passed:
                 return "resampled", resampled
-        polished = self._polish(self.post.theta, "polish", 1)
-        if polished.passed:
-            return "polished", polished
-        if not self.has_far_modes:
-            longer = self._longer(polished)
-            return ("refined", longer) if longer.passed else None
-        chosen = self._chosen_by_weight()
-        if chosen is not None:
-            moved = self._polish(chosen, "polish", 9)
-            if moved.passed:
-                return "resampled", moved
+        moved = self._polish(self.post.theta)
+        if moved.passed:
+            return "polished", moved
+        moved = self._longer(moved)
+        if moved.passed:
+            return "refined", moved
+        if self.has_far_modes:
+            resampled = self._resample()
+            if resampled is not None and resampled.passed:
+                return "resampled", resampled
         return None
 
     # ---------------------------------------------------------------- steps
@@ -138,68 +144,61 @@ class _Refinement:
         self._note("weights", started, raw.verdict == "good", remark)
         return raw
 
-    def _polish(self, thetas: np.ndarray, name: str, index: int) -> _Outcome:
+    def _polish(self, thetas: np.ndarray) -> _Outcome:
         """Two short stretches of moves, checked."""
+        if self.has_far_modes:
+            self._probe = self._probed()
         started = time.perf_counter()
-        middle = self._moved(index, 0, thetas, FIRST_MOVES)
-        end = self._moved(index, 1, middle.thetas, FIRST_MOVES)
-        outcome = self._judged(thetas, middle, end)
-        self._note(name, started, outcome.passed, outcome.measured)
+        outcome = self._judged(self._moved(1, thetas, FIRST_MOVES))
+        self._note("polish", started, outcome.passed, outcome.measured)
         return outcome
 
     def _longer(self, outcome: _Outcome) -> _Outcome:
-        """Further stretches, each longer than the last, until chains pass."""
+        """Further stretches, each longer than the last, until chains pass.
+
+        Moves that a probe contradicts are not continued: they do not cross from mode to mode.
+        """
         for index, num_moves in enumerate(LONGER_MOVES, 2):
+            if outcome.is_contradicted:
+                break
             started = time.perf_counter()
-            middle = self._moved(index, 0, outcome.thetas, num_moves)
-            end = self._moved(index, 1, middle.thetas, num_moves)
-            outcome = self._judged(self.post.theta, middle, end)
+            outcome = self._judged(self._moved(index, outcome.thetas, num_moves), self.post.theta)
             self._note(f"{2 * num_moves} more moves", started, outcome.passed, outcome.measured)
             if outcome.passed:
                 break
         return outcome
 
     def _resample(self) -> _Outcome | None:
-        """As many draws as there are, chosen by weight among twice as many, so that hardly any comes twice.
-
-        ``None`` where weights are not known or can't be relied on.
-        """
-        if self.raw is None or not self.raw.khat < MAX_KHAT:
-            return None
-        started = time.perf_counter()
-        key, num = jax.random.fold_in(self.rng_key, 8), self.post.num_draws
-        more = self.net._draw(key, self.dataset, num, self.solver, with_log_prob=True)
-        thetas = np.concatenate([self.post.theta, more.theta])
-        report = report_weights(np.concatenate([self.post.log_weights, more.densities.log_weight]))
-        chosen = resample(self._generator(), report.log_weights, num)
-        efficiency = report.ess / len(thetas)
-        passed = report.khat < MAX_KHAT and efficiency >= MIN_EFFICIENCY
-        kinds = len(np.unique(chosen)) / num
-        remark = f"k-hat {report.khat:.2f}, efficiency {efficiency:.2f}, {kinds:.0%} of the draws different"
-        self._note("resample", started, passed, remark)
-        sites = {name: np.concatenate([self.post.sites[name], more.sites[name]])[chosen] for name in self.post.sites}
-        return _Outcome(thetas[chosen], sites, passed, ()) if passed else None
-
-    def _chosen_by_weight(self) -> np.ndarray | None:
-        """Draws ``(num_draws, dim)``, some of them many times, to move apart; ``None`` likewise."""
+        """Draws chosen by their importance weights, then moved apart; ``None`` where weights can't be relied on."""
         started = time.perf_counter()
         try:
             report = report_weights(self.post.log_weights)
-        except ValueError:  # the solver has no densities
+        except ValueError:  # the solver has no densities, or draws were moved
             return None
         if self.raw is None:
             self.raw = certify(self.post.log_weights, self.post.notes, has_far_modes=self.has_far_modes)
-        passed = report.khat < MAX_KHAT and report.ess >= MIN_ESS
-        self._note("resample", started, passed, f"k-hat {report.khat:.2f}, importance ESS {report.ess:.0f}")
-        return self.post.theta[resample(self._generator(), report.log_weights, self.post.num_draws)] if passed else None
+        efficiency = report.ess / self.post.num_draws
+        if not report.khat < MAX_KHAT or efficiency < MIN_EFFICIENCY:
+            self._note("resample", started, False, f"k-hat {report.khat:.2f}, efficiency {efficiency:.2f}")
+            return None
+        generator = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 8))))
+        chosen = self.post.theta[resample(generator, report.log_weights, self.post.num_draws)]
+        outcome = self._judged(self._moved(9, chosen, MOVES_APART), is_weighted=True)
+        self._note("resample", started, outcome.passed, f"efficiency {efficiency:.2f}, {outcome.measured}")
+        return outcome
 
     def _reference(self) -> _Outcome:
-        """Draws of the task's reference, with its own checks."""
-        started = time.perf_counter()
-        key = jax.random.fold_in(self.rng_key, 10)
-        result = reference_draws(self.task, self.dataset, key, self.post.num_draws, quick=True)
-        passed, reasons = result.status != "failed", tuple(part for part in [result.message] if part)
-        self._note("reference", started, passed, result.message)
+        """Draws of the task's reference, with its own checks; where it is tempered SMC, first with few particles."""
+        efforts = (FEW_PARTICLES, PARTICLES) if supports_smc(self.task) else (PARTICLES,)
+        for num_particles in efforts:
+            started = time.perf_counter()
+            key, num = jax.random.fold_in(self.rng_key, 10), self.post.num_draws
+            enough = max(num_particles, -(-num // 2))  # of which four runs are made
+            result = reference_draws(self.task, self.dataset, key, num, quick=True, num_particles=enough)
+            passed, reasons = result.status != "failed", tuple(part for part in [result.message] if part)
+            self._note("reference", started, passed, result.message)
+            if passed:
+                break
         unconstrain = jax.vmap(self.task.unconstrain, (0, None))
         sites = {name: result.sites[name] for name in self.task.sites}
         thetas = self.net.programs.run("unconstrain", unconstrain, sites, self.dataset).outputs
@@ -207,12 +206,9 @@ class _Refinement:
 
     # ---------------------------------------------------------------- parts
 
-    def _moved(self, index: int, stretch: int, thetas: np.ndarray, num_moves: int) -> Moved:
-        key = jax.random.fold_in(jax.random.fold_in(self.rng_key, index), stretch)
+    def _moved(self, index: int, thetas: np.ndarray, num_moves: int) -> Moved:
+        key = jax.random.fold_in(self.rng_key, index)
         return self.repairs.move(key, self.padded, thetas, num_moves, self._affine)
-
-    def _generator(self) -> np.random.Generator:
-        return np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 9))))
 
     @property
     def _affine(self) -> Affine | None:
@@ -220,50 +216,64 @@ class _Refinement:
         is_found = self.net.network.config.model.base in LIKELIHOOD_BASES and not self.repairs.has_labels
         return self.net.base_of(self.padded) if is_found else None
 
-    def _judged(self, start: np.ndarray, middle: Moved, end: Moved) -> _Outcome:
-        at_start = self.repairs.log_joint(self.padded, start)
-        triples = ((start, at_start), (middle.thetas, middle.log_joint), (end.thetas, end.log_joint))
-        features = [self.repairs.features(thetas, height, like=end.thetas) for thetas, height in triples]
+    def _judged(self, moved: Moved, start: np.ndarray | None = None, *, is_weighted: bool = False) -> _Outcome:
+        """Whether moves led anywhere that counts.
+
+        Args:
+            start: ``(num, dim)``, where chains began, if before these moves.
+            is_weighted: whether they began at draws chosen by weight, which may be remembered.
+        """
+        states, heights, end = list(moved.thetas), list(moved.log_joint), moved.thetas[-1]
+        if start is not None:
+            states[0], heights[0] = start, self.repairs.log_joint(self.padded, start)
+        pairs = zip(states, heights, strict=True)
+        features = [self.repairs.features(thetas, height, like=end) for thetas, height in pairs]
         found = stationarity(*features)
         reasons = []
         if found.is_drifting:
             reasons.append(f"draws still drift under further moves ({found.late_z:.1f} standard errors)")
+        measured = f"drift {found.drift:.2f}, memory {found.memory:.2f}, bias left {found.left:.3f}"
+        is_contradicted = False
         if self.has_far_modes:
-            reasons += self._compared_with_probe(features[2], end.thetas)
-        elif not found.left <= MAX_LEFT:
+            distance = self._probe_distance(features[2], end)
+            measured += f", distance from the probe {distance:.2f}"
+            is_contradicted = not distance <= MAX_PROBE_DISTANCE
+            if is_contradicted:
+                reasons.append(
+                    f"an independent probe of the modes disagrees: means differ by {distance:.2f} standard deviations "
+                    f"(limit {MAX_PROBE_DISTANCE})"
+                )
+        max_left = MAX_LEFT_BETWEEN_MODES if self.has_far_modes else MAX_LEFT
+        if not is_weighted and not found.left <= max_left:
             reasons.append(
                 f"chains remember their starts (correlation {found.memory:.2f}): a bias of up to {found.left:.2f} "
-                f"standard deviations may be left (limit {MAX_LEFT})"
+                f"standard deviations may be left (limit {max_left})"
             )
-        measured = f"drift {found.drift:.2f}, memory {found.memory:.2f}, bias left {found.left:.3f}"
-        return _Outcome(end.thetas, end.sites, not reasons, tuple(reasons), measured)
+        return _Outcome(end, moved.sites, not reasons, tuple(reasons), measured, is_contradicted)
 
-    def _compared_with_probe(self, features: np.ndarray, thetas: np.ndarray) -> list[str]:
-        if self._probe is None:
-            started = time.perf_counter()
-            self._probe, reached = self.repairs.probe(jax.random.fold_in(self.rng_key, 7), self.padded)
-            self._note("probe", started, reached, "" if reached else "the run did not reach the posterior")
-            if not reached:
-                self._probe = np.full_like(self._probe, np.nan)
+    def _probed(self) -> np.ndarray:
+        """Draws of the probe, NaN if its run did not come to its end."""
+        started = time.perf_counter()
+        thetas, reached = self.repairs.probe(jax.random.fold_in(self.rng_key, 7), self.padded)
+        self._note("probe", started, reached, "" if reached else "the run did not reach the posterior")
+        return thetas if reached else np.full_like(thetas, np.nan)
+
+    def _probe_distance(self, features: np.ndarray, thetas: np.ndarray) -> float:
+        """Of means, in standard deviations; infinite without a probe."""
+        assert self._probe is not None
         if not np.isfinite(self._probe).all():
-            return ["an independent probe of the modes did not come to its end"]
+            return np.inf
         height = self.repairs.log_joint(self.padded, self._probe)
-        probed = self.repairs.features(self._probe, height, like=thetas)
-        distance = mean_distance(features, probed)
-        self.path[-1] = replace(self.path[-1], remark=f"distance {distance:.2f}")
-        if distance <= MAX_PROBE_DISTANCE:
-            return []
-        return [
-            f"an independent probe of the modes disagrees: means differ by {distance:.2f} standard deviations "
-            f"(limit {MAX_PROBE_DISTANCE})"
-        ]
+        return mean_distance(features, self.repairs.features(self._probe, height, like=thetas))
 
     def _note(self, name: str, started: float, passed: bool, remark: str = "") -> None:
         self.path.append(Step(name, time.perf_counter() - started, passed, remark))
 
-    def _finish(self, verdict: str, outcome: _Outcome) -> Posterior:
+    def _finish(self, verdict: str, outcome: _Outcome, *, is_new: bool = False) -> Posterior:
+        """The posterior with other draws; new ones owe nothing to the base, whose faults are then no reason."""
         raw = self.raw or Certificate(verdict, ())
-        remarks = [*outcome.reasons, *self.post.notes, *([UNSEEN] if self.has_far_modes else [])]
+        notes = [note for note in self.post.notes if not (is_new and any(mark in note for mark in FATAL))]
+        remarks = [*outcome.reasons, *notes, *([UNSEEN] if self.has_far_modes else [])]
         certificate = replace(raw, verdict=verdict, reasons=tuple(remarks), path=tuple(self.path))
         info = {**self.post.info, "refined_by": " > ".join(step.name for step in self.path)}
         return replace(

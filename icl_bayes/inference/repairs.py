@@ -30,18 +30,18 @@ _MIN_SPREAD = 1e-6
 
 
 class Moved(NamedTuple):
-    """Draws after moves.
+    """Draws before, between and after two stretches of moves.
 
     Attributes:
-        thetas: ``(num, dim)``.
-        sites: constrained.
-        log_joint: ``(num,)``.
+        thetas: ``(3, num, dim)``.
+        log_joint: ``(3, num)``.
+        sites: constrained, of the last.
         acceptance: ``()``.
     """
 
     thetas: np.ndarray
-    sites: dict[str, np.ndarray]
     log_joint: np.ndarray
+    sites: dict[str, np.ndarray]
     acceptance: float
 
 
@@ -60,7 +60,7 @@ class Repairs:
     def move(
         self, rng_key: Array, dataset: Dataset, thetas: np.ndarray, num_moves: int, affine: Affine | None
     ) -> Moved:
-        """``num_moves`` HMC moves from every draw ``(num, dim)``, which leave the posterior invariant.
+        """Twice ``num_moves`` HMC moves from every draw ``(num, dim)``, which leave the posterior invariant.
 
         Either half of the draws is moved with step size and scales found on the other one, so that no draw has a say in
         how it moves.
@@ -72,14 +72,15 @@ class Repairs:
         padded = np.concatenate([thetas, thetas[: num % 2]])  # halves of one size; what is doubled is dropped
 
         def moved(rng_key: Array, thetas: Array, num_moves: Array, affine: Any, dataset: Dataset) -> Any:
-            found, info = _crosswise(rng_key, self.task, dataset, affine, thetas, num_moves)
-            log_joint = jax.vmap(self.task.log_joint, (0, None))(found, dataset)
-            return found, constrain_draws(self.task, found, dataset), log_joint, info
+            stretches, info = _crosswise(rng_key, self.task, dataset, affine, thetas, num_moves)
+            all_thetas = jnp.concatenate([thetas[None], stretches])
+            log_joint = jax.vmap(jax.vmap(self.task.log_joint, (0, None)), (0, None))(all_thetas, dataset)
+            return all_thetas, log_joint, constrain_draws(self.task, stretches[-1], dataset), info
 
         call = self.programs.run("move", moved, rng_key, padded, num_moves, affine, dataset)
-        found, sites, log_joint, info = jax.tree.map(np.asarray, call.outputs)
+        all_thetas, log_joint, sites, info = jax.tree.map(np.asarray, call.outputs)
         sites = {name: value[:num] for name, value in sites.items()}
-        return Moved(found[:num], sites, log_joint[:num], float(np.mean(info.acceptance)))
+        return Moved(all_thetas[:, :num], log_joint[:, :num], sites, float(np.mean(info.acceptance)))
 
     def log_joint(self, dataset: Dataset, thetas: np.ndarray) -> np.ndarray:
         """``(num,)``."""
@@ -121,6 +122,7 @@ class Repairs:
 def _crosswise(
     rng_key: Array, task: Task, dataset: Dataset, affine: Affine | None, thetas: Array, num_moves: Array
 ) -> tuple[Array, MoveInfo]:
+    """Draws after either stretch, ``(2, num, dim)``, halves tuned on one another."""
     halves = thetas.reshape(2, -1, task.dim)
     keys = jax.random.split(rng_key, 2)
 
@@ -128,10 +130,10 @@ def _crosswise(
         tune_key, move_key = jax.random.split(rng_key)
         whitening = moments_affine(others) if affine is None else affine
         move_keys = jax.random.split(move_key, len(starts))
-        return polish(tune_key, move_keys, task, dataset, whitening, starts, others[:NUM_PILOTS], num_moves)
+        return polish(tune_key, move_keys, task, dataset, whitening, starts, others[:NUM_PILOTS], num_moves, 2)
 
-    moved, info = jax.vmap(half)(keys, halves, jnp.flip(halves, axis=0))
-    return moved.reshape(-1, task.dim), info
+    moved, info = jax.vmap(half, out_axes=(1, 0))(keys, halves, jnp.flip(halves, axis=0))
+    return moved.reshape(2, -1, task.dim), info
 
 
 def moments_affine(thetas: Array) -> Affine:

@@ -89,7 +89,8 @@ class Sampler:
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
         move_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         starts, pilots = draws.theta[:-NUM_PILOTS], draws.theta[-NUM_PILOTS:]
-        theta, info = polish(step_key, move_keys, task, dataset, base[0], starts, pilots, self.num_moves)
+        stretches, info = polish(step_key, move_keys, task, dataset, base[0], starts, pilots, self.num_moves)
+        theta = stretches[-1]
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
         sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)

@@ -66,7 +66,7 @@ def test_moves_leave_the_law_in_a_region_invariant(refuses: bool) -> None:
     keys = jax.random.split(jax.random.key(1), len(starts))
     space = Space(lambda u: -0.5 * jnp.sum(u**2), lambda u: u[0] > 0.0)
     settings = step_sizes(jnp.ones(1), is_bound=refuses)
-    moved, info = jax.jit(
+    (moved,), info = jax.jit(
         lambda starts: tuned_moves(jax.random.key(0), keys, space, settings, starts, starts[:NUM_PILOTS], 2)
     )(starts)
     moved = np.asarray(moved, np.float64)
@@ -97,7 +97,7 @@ def test_polish_keeps_the_prior_of_a_mixture_without_rows_that_count() -> None:
             jax.random.key(0), keys[:num], task, dataset, identity_affine(task.dim), thetas[:num], thetas[num:], 2
         )
     )
-    moved, info = program(thetas)
+    (moved,), info = program(thetas)
     assert 0.4 < float(info.acceptance) < 1.0
     assert float(jnp.mean(jnp.any(moved != thetas[:num], axis=1))) > 0.8
     per_component = np.asarray(moved - thetas[:num], np.float64)[:, task.components].sum(axis=1)

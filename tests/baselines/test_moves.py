@@ -28,7 +28,7 @@ def polished(starts: np.ndarray, pilots: np.ndarray, num_moves: int = 3, log_den
         lambda starts, pilots: tuned_moves(jax.random.key(0), keys, space, settings, starts, pilots, num_moves)
     )
     positions, info = program(starts.astype(np.float32), pilots.astype(np.float32))
-    return np.asarray(positions, np.float64), float(info.acceptance), float(info.step_size)
+    return np.asarray(positions[-1], np.float64), float(info.acceptance), float(info.step_size)
 
 
 def powers(u: np.ndarray) -> np.ndarray:

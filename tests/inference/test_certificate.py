@@ -6,38 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training.conftest import tiny_config
 
 import icl_bayes
 from icl_bayes.baselines import ExactSampler
 from icl_bayes.flow import Solver
 from icl_bayes.inference import AmortizedPosterior
 from icl_bayes.inference.certificate import certify
-from icl_bayes.training import build_network, load_checkpoint, save_checkpoint
-
-NOISE = 0.02
-"""Of the weights, which are fresh otherwise: draws that are near the posterior, but not as its base has them."""
-
-
-@pytest.fixture(scope="module")
-def net(tmp_path_factory: pytest.TempPathFactory) -> AmortizedPosterior:
-    config = tiny_config(row_buckets=[64])
-    network = build_network(config)
-    leaves, structure = jax.tree.flatten(network.init(0))
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    noisy = [leaf + NOISE * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
-    path = tmp_path_factory.mktemp("net") / "network"
-    calibration = {"num_rows": [10, 64], "statistics": {}}
-    params = jax.tree.unflatten(structure, noisy)
-    save_checkpoint(path, config, network.task, params, provenance={}, calibration=calibration)
-    return AmortizedPosterior.from_checkpoint(load_checkpoint(path), "tiny")
-
-
-@pytest.fixture(scope="module")
-def dataset() -> icl_bayes.Dataset:
-    generator = np.random.default_rng(4)
-    x = generator.normal(size=(30, 2))
-    return icl_bayes.Dataset(x=x, y=x @ [0.8, -0.3] + 0.7 * generator.normal(size=30))
 
 
 @pytest.fixture(scope="module")
