@@ -19,6 +19,8 @@ MAX_TOTAL_VARIATION = 0.1
 """Of draws taken as they are: a classifier then tells them from exact ones with an accuracy of 0.55 at best."""
 FATAL = ("second mode", "Gaussian that draws start from")
 """Parts of notes that no good weights can make up for."""
+MAX_NOVELTY = 0.99
+"""Share of the simulated data sets of training that may be less unusual before it is worth a remark."""
 UNSEEN = "mass in modes that no draw visits is not seen by this check"
 
 
@@ -49,6 +51,7 @@ class Certificate:
         reasons: why, in words; empty for a good one that needs no remark.
         khat, importance_ess, log_evidence, log_evidence_error, var_log_weight, total_variation: of the raw draws, see
             :class:`icl_bayes.evaluation.importance_weights.WeightReport`; NaN where densities are not known.
+        novelty: how unusual the data set is for the network, between 0 and 1, see :mod:`icl_bayes.inference.novelty`.
         path: steps of the repair, empty where there was none.
     """
 
@@ -60,6 +63,7 @@ class Certificate:
     log_evidence_error: float = np.nan
     var_log_weight: float = np.nan
     total_variation: float = np.nan
+    novelty: float = np.nan
     path: tuple[Step, ...] = ()
 
     def __str__(self) -> str:
@@ -82,6 +86,7 @@ def certify(
     *,
     has_far_modes: bool = False,
     max_total_variation: float = MAX_TOTAL_VARIATION,
+    novelty: float = np.nan,
 ) -> Certificate:
     """The certificate of draws as a network made them.
 
@@ -91,6 +96,7 @@ def certify(
             that was not found are enough for rejection.
         has_far_modes: whether posteriors of the task may have modes far apart.
         max_total_variation: of good draws.
+        novelty: of the data set; a high one is a remark, as the draws themselves are checked.
     """
     report = report_weights(log_weights)
     against = []
@@ -103,8 +109,18 @@ def certify(
         )
     fatal = [note for note in notes if any(mark in note for mark in FATAL)]
     verdict = "rejected" if against or fatal else "good"
-    remarks = [*against, *notes, *([UNSEEN] if has_far_modes else [])]
-    return Certificate(verdict, tuple(remarks), **_numbers(report))
+    remarks = [*against, *notes, *unfamiliar(novelty), *([UNSEEN] if has_far_modes else [])]
+    return Certificate(verdict, tuple(remarks), **_numbers(report), novelty=novelty)
+
+
+def unfamiliar(novelty: float) -> list[str]:
+    """What is to be said of a data set with this score; nothing if it is not known."""
+    if not novelty > MAX_NOVELTY:
+        return []
+    return [
+        f"the data set is more unusual than {novelty:.1%} of those of its size that the network was trained for: "
+        "see whether the model fits it"
+    ]
 
 
 def _numbers(report: WeightReport) -> dict[str, float]:

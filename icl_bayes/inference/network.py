@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,9 +21,10 @@ from icl_bayes.flow import Affine, Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
 from icl_bayes.inference.densities import log_prob_at
+from icl_bayes.inference.novelty import Novelty
+from icl_bayes.inference.origin import NetworkOrigin
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.inference.program_store import ProgramStore, lower
-from icl_bayes.inference.refinement import refine
 from icl_bayes.inference.sampler import Densities, Program, Sampler, compile_sampler
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_checkpoint, unflatten
@@ -118,6 +119,11 @@ class AmortizedPosterior:
     def task(self) -> Task:
         return self.network.task
 
+    @cached_property
+    def novelty(self) -> Novelty:
+        """Scores of how unusual data sets are for this network."""
+        return Novelty(self)
+
     def __repr__(self) -> str:
         config = self.checkpoint.config
         return (
@@ -179,8 +185,7 @@ class AmortizedPosterior:
             sites=drawn.sites,
             notes=tuple(notes),
             densities=drawn.densities if with_log_prob else None,
-            again=partial(self._densities_again, rng_key, prepared, num_draws, solver or self.solver),
-            refiner=partial(refine, self, solver or self.solver),
+            origin=NetworkOrigin(self, rng_key, solver or self.solver),
             info={
                 "network": self.label,
                 "weights": self.checkpoint.identity,
@@ -224,10 +229,9 @@ class AmortizedPosterior:
             info = {"network": self.label, "weights": self.checkpoint.identity, "solver": solver.label}
             named = {name: value[i] for name, value in sites.items()}
             notes[i] += check_base(float(draws.decrement), float(draws.rival))
-            again = None if polish else partial(self._densities_again, keys[i], one, num_draws, solver)
             info |= {"moves": polish} if polish else {}
             known = (self.task, one, draws.theta, named, tuple(notes[i]), info)
-            posteriors.append(Posterior(*known, again=again, refiner=partial(refine, self, solver)))
+            posteriors.append(Posterior(*known, origin=NetworkOrigin(self, keys[i], solver)))
         return posteriors
 
     def log_prob(
@@ -263,10 +267,6 @@ class AmortizedPosterior:
     def base_of(self, padded: Dataset) -> Affine:
         """The base of a prepared and padded data set, ``theta = shift + scale @ noise``."""
         return self.programs.run("base", self.network.find_base, self.params, padded).outputs[0]
-
-    def _densities_again(self, rng_key: Array, prepared: Dataset, num_draws: int, solver: Solver) -> Densities:
-        """Of draws that were made without."""
-        return self._draw(rng_key, prepared, num_draws, solver, 0, True).densities
 
     def _draw(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from icl_bayes.inference.certificate import Certificate
     from icl_bayes.inference.mixture import Mixture
+    from icl_bayes.inference.origin import NetworkOrigin
     from icl_bayes.inference.sampler import Densities
 
 
@@ -32,8 +33,7 @@ class Posterior(Mapping[str, np.ndarray]):
         notes: warnings about the data set, in words; empty if it lies in the training range.
         info: network, weights, solver and seconds.
         densities: of the draws, if they were asked for.
-        again: computes those of draws that were made without.
-        refiner: what :meth:`refine` calls, where the draws came from a network.
+        origin: the network that the draws came from, if they did.
         known_certificate: the result of :meth:`certificate` or :meth:`refine`, once computed.
     """
 
@@ -44,8 +44,7 @@ class Posterior(Mapping[str, np.ndarray]):
     notes: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
     densities: Densities | None = None
-    again: Callable[[], Densities] | None = None
-    refiner: Callable[[Posterior, Array, float], Posterior] | None = None
+    origin: NetworkOrigin | None = None
     known_certificate: Certificate | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -91,13 +90,21 @@ class Posterior(Mapping[str, np.ndarray]):
 
         if self.num_draws < MIN_DRAWS:
             reason = f"{self.num_draws} draw(s) are too few for a verdict, which takes at least {MIN_DRAWS}"
-            return Certificate("unchecked", (reason,))
+            return Certificate("unchecked", (reason,), novelty=self.novelty)
         try:
             log_weights = self.log_weights
         except ValueError as error:
-            return Certificate("unchecked", (str(error),))
+            return Certificate("unchecked", (str(error),), novelty=self.novelty)
         has_far_modes = self.task.has_far_modes or self.task.num_exchangeable > 0
-        return certify(log_weights, self.notes, has_far_modes=has_far_modes)
+        return certify(log_weights, self.notes, has_far_modes=has_far_modes, novelty=self.novelty)
+
+    @property
+    def novelty(self) -> float:
+        """How unusual the data set is for the network: the share of its training's data sets that are less unusual.
+
+        NaN for draws that did not come from a network.
+        """
+        return np.nan if self.origin is None else self.origin.novelty(self.dataset)
 
     @property
     def log_weights(self) -> np.ndarray:
@@ -123,17 +130,17 @@ class Posterior(Mapping[str, np.ndarray]):
         Raises:
             ValueError: for draws that did not come from a network.
         """
-        if self.refiner is None:
+        if self.origin is None:
             raise ValueError("These draws did not come from a network, so there is nothing to refine them with.")
-        return self.refiner(self, rng_key, target)
+        return self.origin.refine(self, rng_key, target)
 
     def _known_densities(self) -> Densities:
         if self.info.get("moves") or "refined_by" in self.info:
             raise ValueError("After moves (polish, refine) the density of the draws is not known.")
         if self.densities is None:
-            if self.again is None:
+            if self.origin is None:
                 raise ValueError("These draws came without densities; sample with with_log_prob=True.")
-            self.densities = self.again()
+            self.densities = self.origin.densities(self.dataset, self.num_draws)
         return self.densities
 
     def compared_matrix(self) -> np.ndarray:

@@ -24,8 +24,8 @@ from icl_bayes.baselines.reference import reference_draws
 from icl_bayes.baselines.smc import supports_smc
 from icl_bayes.evaluation.importance_weights import MIN_DRAWS, report_weights
 from icl_bayes.evaluation.stationarity import mean_distance, stationarity
-from icl_bayes.flow import LIKELIHOOD_BASES, Affine, Solver
-from icl_bayes.inference.certificate import FATAL, MAX_KHAT, UNSEEN, Certificate, Step, certify
+from icl_bayes.flow import LIKELIHOOD_BASES, Affine
+from icl_bayes.inference.certificate import FATAL, MAX_KHAT, UNSEEN, Certificate, Step, certify, unfamiliar
 from icl_bayes.inference.repairs import Moved, Repairs, resample
 from icl_bayes.types import Array
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
     from icl_bayes.inference.network import AmortizedPosterior
     from icl_bayes.inference.posterior import Posterior
 
-TARGET = 0.05
-"""Total variation at which raw draws are returned as they are: the best classifier is then right in 52.5 %."""
 FIRST_MOVES, LONGER_MOVES = 5, (20, 80)
 """Moves of each of two stretches, and of those that follow if they were too few."""
 MAX_LEFT, MAX_LEFT_BETWEEN_MODES = 0.05, 0.15
 """Bias that may be left in any feature, in standard deviations; more where a probe confirms the masses of modes."""
 MIN_EFFICIENCY = 0.1
 """Effective share of the draws that resampling takes."""
-MOVES_APART = 2
-"""Moves of each of two stretches after resampling, by which draws that came twice part."""
+MOVES_APART = (2, 4, 8)
+"""Moves of each of two stretches after resampling, by which draws that came twice part, and of further ones..."""
+MAX_TOGETHER = 0.1
+"""...while the correlation with the start, times the share of draws lost to resampling, is above this."""
 FEW_PARTICLES, PARTICLES = 500, 2000
 """Of each of the four runs of tempered SMC, where that is the reference."""
 MAX_PROBE_DISTANCE = 0.5
@@ -50,7 +50,12 @@ MAX_PROBE_DISTANCE = 0.5
 
 
 class _Outcome(NamedTuple):
-    """Draws, whether they passed, why not, what was measured, and whether a probe found other masses of modes."""
+    """Draws, whether they passed, why not, what was measured.
+
+    Attributes:
+        is_contradicted: whether a probe found other masses of modes.
+        memory: correlation with where moves began.
+    """
 
     thetas: np.ndarray
     sites: dict[str, np.ndarray]
@@ -58,17 +63,16 @@ class _Outcome(NamedTuple):
     reasons: tuple[str, ...]
     measured: str = ""
     is_contradicted: bool = False
+    memory: float = 1.0
 
 
-def refine(
-    net: AmortizedPosterior, solver: Solver, post: Posterior, rng_key: Array, target: float = TARGET
-) -> Posterior:
-    """See :meth:`icl_bayes.Posterior.refine`; further draws are made with ``solver``."""
+def refine(net: AmortizedPosterior, post: Posterior, rng_key: Array, target: float) -> Posterior:
+    """See :meth:`icl_bayes.Posterior.refine`."""
     if not 0.0 <= target <= 1.0:
         raise ValueError(f"target is a total variation, between 0 and 1; received {target}.")
     if post.num_draws < MIN_DRAWS or post.task.nuisance:
         return replace(post, known_certificate=post.certificate())
-    return _Refinement(net, solver, post, rng_key, target).run()
+    return _Refinement(net, post, rng_key, target).run()
 
 
 @dataclass
@@ -81,7 +85,6 @@ class _Refinement:
     """
 
     net: AmortizedPosterior
-    solver: Solver
     post: Posterior
     rng_key: Array
     target: float
@@ -96,6 +99,7 @@ class _Refinement:
         self.repairs = Repairs(self.task, self.net.programs)
         self.has_far_modes = self.task.has_far_modes or self.task.num_exchangeable > 0
         self.is_fatal = any(mark in note for note in self.post.notes for mark in FATAL)
+        self.novelty = self.post.novelty
 
     def run(self) -> Posterior:
         raw = self._check_raw()
@@ -137,9 +141,7 @@ class _Refinement:
             log_weights = self.post.log_weights
         except ValueError:  # the solver has no densities
             return None
-        notes = self.post.notes
-        raw = certify(log_weights, notes, has_far_modes=self.has_far_modes, max_total_variation=self.target)
-        self.raw = raw
+        raw = self.raw = self._certified(log_weights, self.target)
         remark = f"k-hat {raw.khat:.2f}, total variation {raw.total_variation:.3f}"
         self._note("weights", started, raw.verdict == "good", remark)
         return raw
@@ -176,14 +178,19 @@ class _Refinement:
         except ValueError:  # the solver has no densities, or draws were moved
             return None
         if self.raw is None:
-            self.raw = certify(self.post.log_weights, self.post.notes, has_far_modes=self.has_far_modes)
+            self.raw = self._certified(self.post.log_weights, self.target)
         efficiency = report.ess / self.post.num_draws
         if not report.khat < MAX_KHAT or efficiency < MIN_EFFICIENCY:
             self._note("resample", started, False, f"k-hat {report.khat:.2f}, efficiency {efficiency:.2f}")
             return None
         generator = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 8))))
         chosen = self.post.theta[resample(generator, report.log_weights, self.post.num_draws)]
-        outcome = self._judged(self._moved(9, chosen, MOVES_APART), is_weighted=True)
+        thetas = chosen
+        for index, num_moves in enumerate(MOVES_APART, 20):
+            outcome = self._judged(self._moved(index, thetas, num_moves), chosen, is_weighted=True)
+            thetas = outcome.thetas
+            if outcome.memory * (1.0 - efficiency) <= MAX_TOGETHER:
+                break
         self._note("resample", started, outcome.passed, f"efficiency {efficiency:.2f}, {outcome.measured}")
         return outcome
 
@@ -205,6 +212,15 @@ class _Refinement:
         return _Outcome(np.asarray(thetas), result.sites, passed, reasons)
 
     # ---------------------------------------------------------------- parts
+
+    def _certified(self, log_weights: np.ndarray, max_total_variation: float) -> Certificate:
+        return certify(
+            log_weights,
+            self.post.notes,
+            has_far_modes=self.has_far_modes,
+            max_total_variation=max_total_variation,
+            novelty=self.novelty,
+        )
 
     def _moved(self, index: int, thetas: np.ndarray, num_moves: int) -> Moved:
         key = jax.random.fold_in(self.rng_key, index)
@@ -249,7 +265,7 @@ class _Refinement:
                 f"chains remember their starts (correlation {found.memory:.2f}): a bias of up to {found.left:.2f} "
                 f"standard deviations may be left (limit {max_left})"
             )
-        return _Outcome(end, moved.sites, not reasons, tuple(reasons), measured, is_contradicted)
+        return _Outcome(end, moved.sites, not reasons, tuple(reasons), measured, is_contradicted, found.memory)
 
     def _probed(self) -> np.ndarray:
         """Draws of the probe, NaN if its run did not come to its end."""
@@ -271,9 +287,9 @@ class _Refinement:
 
     def _finish(self, verdict: str, outcome: _Outcome, *, is_new: bool = False) -> Posterior:
         """The posterior with other draws; new ones owe nothing to the base, whose faults are then no reason."""
-        raw = self.raw or Certificate(verdict, ())
+        raw = self.raw or Certificate(verdict, (), novelty=self.novelty)
         notes = [note for note in self.post.notes if not (is_new and any(mark in note for mark in FATAL))]
-        remarks = [*outcome.reasons, *notes, *([UNSEEN] if self.has_far_modes else [])]
+        remarks = [*outcome.reasons, *notes, *unfamiliar(self.novelty), *([UNSEEN] if self.has_far_modes else [])]
         certificate = replace(raw, verdict=verdict, reasons=tuple(remarks), path=tuple(self.path))
         info = {**self.post.info, "refined_by": " > ".join(step.name for step in self.path)}
         return replace(
@@ -282,6 +298,5 @@ class _Refinement:
             sites={name: outcome.sites[name] for name in self.task.outputs},
             info=info,
             densities=None,
-            again=None,
             known_certificate=certificate,
         )
