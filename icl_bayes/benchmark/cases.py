@@ -15,6 +15,8 @@ import numpy as np
 from icl_bayes.types import Array, Dataset, SampleResult
 
 SPLITS = ("synthetic", "real")
+SHIFTED = "shifted ("
+"""How the splits of data that were generated under other conditions begin."""
 
 
 class ComparedSites(Protocol):
@@ -31,7 +33,7 @@ class Case:
 
     Attributes:
         family, scenario: e.g. ``glm`` and ``5``.
-        split: ``synthetic`` or ``real``.
+        split: ``synthetic``, ``real`` or, for data that the model was not made for, ``shifted (HOW)``.
         name: of the data set within its split: a table's name or an index.
         seed: test seed; every random choice made for this case follows from it.
         dataset: the data, as the methods receive it.
@@ -53,8 +55,8 @@ class Case:
     theta: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        if self.split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}; received {self.split!r}.")
+        if self.split not in SPLITS and not self.split.startswith(SHIFTED):
+            raise ValueError(f"split must be one of {', '.join(SPLITS)} or {SHIFTED}...); received {self.split!r}.")
 
     @property
     def identity(self) -> str:

@@ -10,7 +10,8 @@ from icl_bayes.benchmark import published
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.real_suites import load_tables, real_suite
-from icl_bayes.benchmark.settings import DataConfig, ReproduceSettings, as_list, scenarios_of
+from icl_bayes.benchmark.settings import ALL_METHODS, DataConfig, ReproduceSettings, as_list, scenarios_of
+from icl_bayes.benchmark.shifts import SHIFTS, shifted_suite, shifts_of
 from icl_bayes.benchmark.suites import PAPER_COLUMNS, seed_kind, synthetic_suite, task_under_test
 
 if TYPE_CHECKING:
@@ -52,12 +53,19 @@ PAPER_TABLES = {
 }
 
 
-def paper_table(number: int) -> PaperTable:
+OUT_OF_DISTRIBUTION = "ood"
+"""Name of the table of shifts, the paper's Tables 30 to 35 among them."""
+
+
+def paper_table(number: int | str) -> PaperTable:
     """A table by its number; an unknown one is a ValueError that lists those available."""
     if number not in PAPER_TABLES:
         listed = "; ".join(f"{table.number} ({table.what})" for table in PAPER_TABLES.values())
-        raise ValueError(f"Table {number} of the paper is not available here. Available: {listed}.")
-    return PAPER_TABLES[number]
+        raise ValueError(
+            f"Table {number} of the paper is not available here. Available: {listed}; "
+            f"{OUT_OF_DISTRIBUTION} (data that the model was not made for)."
+        )
+    return PAPER_TABLES[number]  # type: ignore[index]
 
 
 def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
@@ -66,6 +74,8 @@ def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
     Raises:
         ValueError: for an unknown table, scenario or method, listing the choices.
     """
+    if settings.table == OUT_OF_DISTRIBUTION:
+        return _reproduce_shifts(settings, console)
     table = paper_table(settings.table)
     scenarios = list(table.scenarios)
     if settings.scenario != "all":
@@ -101,6 +111,40 @@ def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
         title=f"Table {table.number} of the paper: {table.what}",
         introduction=_introduction(settings, table),
         about={"table": table.number, "preset": settings.preset_name, "seed": settings.seed},
+    )
+
+
+def _reproduce_shifts(settings: ReproduceSettings, console: Console) -> Outcome:
+    """Raw and refined posteriors of data generated under other conditions; ``family`` says of which tasks."""
+    family = settings.family
+    known = list(dict.fromkeys(scenario for shift in SHIFTS if shift.family == family for scenario in shift.scenarios))
+    wanted = scenarios_of(family, settings.scenario)
+    scenarios = [one for one in wanted if one in known]
+    if not scenarios:
+        raise ValueError(f"table=ood covers scenario(s) {', '.join(sorted(known)) or 'none'} of {family!r}.")
+    names = [str(name) for name in as_list(settings.methods)]
+    methods = ["icl", "icl+refine"] if names == list(ALL_METHODS) else names
+    registry = MethodRegistry(methods, settings.baseline, settings.networks)
+    plan = Plan()
+    for scenario in scenarios:
+        task = task_under_test(family, scenario, PAPER_COLUMNS)
+        registry.of(task)
+        for shift in shifts_of(family, scenario):
+            suite = shifted_suite(task, shift, num_datasets=settings.num_datasets, seed=settings.seed)
+            plan.add(f"{task.name} shifted ({shift.name})", suite)
+    return run_plan(
+        plan,
+        registry,
+        Path(settings.out),
+        settings.evaluation,
+        console,
+        title="Data that the model was not made for",
+        introduction=(
+            f"Per scenario and shift {settings.num_datasets} data set(s) generated under other conditions than the "
+            f"scenario's, seed {settings.seed} (a {seed_kind(settings.seed)} seed); model and reference are the "
+            "scenario's own. Shifts with a letter are those of the paper's Tables 30 to 35."
+        ),
+        about={"table": settings.table, "preset": settings.preset_name, "seed": settings.seed},
     )
 
 

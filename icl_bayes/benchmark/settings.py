@@ -253,7 +253,8 @@ class ReproduceSettings:
     """Everything that ``icl-bayes reproduce`` needs.
 
     Attributes:
-        table: number of a table of the paper, see :data:`icl_bayes.benchmark.reproduce.PAPER_TABLES`.
+        table: number of a table of the paper, see :data:`icl_bayes.benchmark.reproduce.PAPER_TABLES`, or ``ood``.
+        family: of tasks, for ``ood``.
         preset_name: name of the preset, which is part of the directory's.
         num_datasets: simulated data sets per scenario.
         num_tables: real data sets per scenario, 0 for every table that serves it.
@@ -264,7 +265,8 @@ class ReproduceSettings:
         seed, networks, out, baseline, evaluation: see :class:`EvaluationSettings`.
     """
 
-    table: int
+    table: Any
+    family: str = "glm"
     preset_name: str = "quick"
     num_datasets: int = 1
     num_tables: int = 1

@@ -86,7 +86,8 @@ examples:
 """,
     "reproduce": """\
 settings:
-  table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8; 13 (factor analysis) or 3
+  table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8; 13 (factor analysis) or 3;
+                              14 (mixtures) or 4; ood: data that the model was not made for, with family=glm|fa|gmm
   preset=quick                quick: one data set of each kind per scenario; paper: 50, and every real table
   num_datasets=1 num_tables=1 simulated and real data sets per scenario
   scenario=5                  some of the table's scenarios only
