@@ -57,6 +57,7 @@ options:
   --standardize               scale features, and a Gaussian response, to mean 0 and standard deviation 1
   --solver-steps 4            midpoint steps (default: the network's own)
   --polish 5                  HMC moves from every draw (default: none)
+  --refine                    check the draws, repair them where that is needed, and print the certificate
 
 Each option may also be given as NAME=VALUE, e.g. draws=2000.
 examples:

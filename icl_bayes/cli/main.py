@@ -116,6 +116,7 @@ _SAMPLE_OPTIONS = {
     "--features": "features",
     "--solver-steps": "solver_steps",
 }
+_SAMPLE_SWITCHES = ("--standardize", "--refine")
 
 
 def sample_overrides(arguments: Sequence[str]) -> list[str]:
@@ -130,8 +131,8 @@ def sample_overrides(arguments: Sequence[str]) -> list[str]:
     while waiting:
         one = waiting.pop(0)
         name, equals, attached = one.partition("=")
-        if one == "--standardize":
-            overrides.append("standardize=true")
+        if one in _SAMPLE_SWITCHES:
+            overrides.append(f"{one.removeprefix('--')}=true")
         elif one == "--cfg":
             overrides.append(one)
         elif name in _SAMPLE_OPTIONS:
@@ -146,7 +147,7 @@ def sample_overrides(arguments: Sequence[str]) -> list[str]:
             )
             overrides.append(f"{key}={text}")
         elif one.startswith("-"):
-            known = [*_SAMPLE_OPTIONS, "--standardize"]
+            known = [*_SAMPLE_OPTIONS, *_SAMPLE_SWITCHES]
             raise ConfigError(f"Unknown option {one!r}; options: {', '.join(known)}.")
         elif equals and name.isidentifier():
             overrides.append(one)

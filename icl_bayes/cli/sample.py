@@ -65,6 +65,8 @@ def sample(settings: SampleSettings) -> Posterior:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         posterior = net.sample(rng_key, dataset, settings.draws, solver=solver, polish=settings.polish)
+        if settings.refine:
+            posterior = posterior.refine(jax.random.fold_in(rng_key, 1))
     drawn = time.perf_counter()
     _print_summary(posterior, table, net)
     for note in notes:
@@ -73,6 +75,8 @@ def sample(settings: SampleSettings) -> Posterior:
         if issubclass(warning.category, UserWarning):
             hint = "" if settings.standardize or "training range" not in str(warning.message) else _HINT
             print(f"warning: {warning.message}{hint}")
+    if settings.refine:
+        _print_certificate(posterior)
     if settings.out:
         write_draws(posterior, Path(settings.out))
         print(f"{settings.draws} draws written to {settings.out}")
@@ -172,6 +176,14 @@ def _print_summary(posterior: Posterior, table: Table | Columns, net: AmortizedP
                 "summaries by component mix different clusterings. Which rows belong together is better read from "
                 "Posterior.mixture().co_assignment()."
             )
+
+
+def _print_certificate(posterior: Posterior) -> None:
+    certificate = posterior.certificate()
+    print(f"certificate: {certificate}")
+    for step in certificate.path:
+        outcome = "passed" if step.passed else "failed"
+        print(f"  {step.name}: {outcome} in {step.seconds:.2f} s" + (f" ({step.remark})" if step.remark else ""))
 
 
 def _named(label: str, table: Table | Columns) -> str:

@@ -66,6 +66,7 @@ class SampleSettings:
         standardize: scale features (and a Gaussian response) to mean 0 and standard deviation 1.
         solver_steps: steps of the network's own solver, 0 for its own number.
         polish: number of HMC moves from every draw.
+        refine: check the draws, repair them where that is needed, and print the certificate.
     """
 
     file: str
@@ -78,6 +79,7 @@ class SampleSettings:
     standardize: bool = False
     solver_steps: int = 0
     polish: int = 0
+    refine: bool = False
 
 
 SCHEMAS: dict[str, Any] = {

@@ -145,6 +145,16 @@ def test_a_model_without_response_takes_columns_alone(networks, tmp_path, capsys
     assert "answers a regression: name the response with --target, one of a, b, c" in capsys.readouterr().err
 
 
+def test_refined_draws_come_with_a_certificate(networks, table, capsys):
+    command = ["sample", str(table), "--target", "y", "--net", str(networks / "glm" / "1"), "--draws", "100"]
+    assert main([*command, "--refine"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("certificate: "))
+    assert "log evidence" in lines[start]
+    assert lines[start + 1].startswith("  weights: ")
+    assert any(line.startswith(("  weights: passed", "  resample: passed", "  polish: passed")) for line in lines)
+
+
 def test_a_missing_file_is_named(networks, capsys):
     assert main(["sample", "none.csv", "--target", "y", "--net", str(networks / "glm" / "1")]) == 2
     assert "There is no file none.csv" in capsys.readouterr().err
