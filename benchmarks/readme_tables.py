@@ -7,14 +7,14 @@ python benchmarks/readme_tables.py --check    # fails if the README holds others
 from __future__ import annotations
 
 import argparse
-import csv
 import re
 import sys
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+from certificate_tables import broken, certified, in_distribution
+from markdown_tables import markdown, read_table
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, current, summarize
@@ -96,17 +96,6 @@ UNLABELLED_RIVALS = {
 }
 """Of factor analysis and mixtures."""
 SPLITS = {"synthetic": "simulated", "real": "real"}
-
-
-def markdown(header: Iterable[str], lines: Iterable[Iterable[str]]) -> str:
-    header = list(header)
-    rows = [header, ["---"] * len(header), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def read_table(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 Who = tuple[str, str, str]
@@ -357,6 +346,10 @@ def main() -> int:
         "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
         "speed on a GPU": speed_on_gpu(),
         "evidence": evidence(),
+        "certified": certified("certified"),
+        "certificates": in_distribution(),
+        "broken networks": broken(),
+        "out of distribution": certified("out-of-distribution"),
         "factor analysis, speed": speed_by_scenario("fa"),
         "mixtures, speed": speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],
