@@ -290,6 +290,74 @@ class ReproduceSettings:
             )
 
 
+@dataclass(frozen=True)
+class CalibrationSettings:
+    """Everything that ``icl-bayes calibrate`` needs.
+
+    Attributes:
+        family: of tasks.
+        scenario: one, a list, or ``all``.
+        num_datasets: simulated data sets per scenario.
+        num_draws: posterior draws of each, among which the truth is ranked.
+        num_rows: of every data set, by default the paper's.
+        polish: HMC moves from every draw.
+        refine: test what certificates let pass, not raw draws.
+        narrow: factor by which draws are shrunk about their mean; below 1 a control, which has to fail.
+        level: probability with which a scenario fails one of its tests by chance.
+        divergence_datasets: of how many data sets densities are computed, for the sum of both divergences; 0 for none.
+        seed, networks, out: see :class:`EvaluationSettings`.
+    """
+
+    family: str = "glm"
+    scenario: Any = "all"
+    num_datasets: int = 2000
+    num_draws: int = 200
+    num_rows: int = 0
+    polish: int = 0
+    refine: bool = False
+    narrow: float = 1.0
+    level: float = 0.01
+    divergence_datasets: int = 0
+    seed: int = TEST_SEED
+    networks: str = ""
+    out: str = "runs/calibration"
+
+    def __post_init__(self) -> None:
+        if self.num_datasets < 20 or self.num_draws < 20:
+            raise ValueError(
+                "Calibration takes at least 20 data sets and 20 draws; received "
+                f"num_datasets={self.num_datasets}, num_draws={self.num_draws}."
+            )
+        if not 0.0 < self.narrow <= 2.0 or not 0.0 < self.level < 1.0:
+            raise ValueError(
+                "narrow must be positive and at most 2, level between 0 and 1; received "
+                f"narrow={self.narrow}, level={self.level}."
+            )
+        if self.divergence_datasets == 1 or not 0 <= self.divergence_datasets <= self.num_datasets:
+            raise ValueError(
+                f"divergence_datasets must be 0 or 2 to num_datasets={self.num_datasets}; received "
+                f"{self.divergence_datasets}."
+            )
+        if self.polish < 0 or (self.polish and self.refine):
+            raise ValueError("polish must not be negative, and polish and refine exclude each other.")
+
+    @property
+    def scenarios(self) -> list[str]:
+        return scenarios_of(self.family, self.scenario)
+
+    @property
+    def draws_label(self) -> str:
+        """Which draws are tested, as recorded."""
+        if self.refine:
+            return "refined"
+        return f"polish@{self.polish}" if self.polish else "raw"
+
+    @property
+    def suffix(self) -> str:
+        """Of file names, for controls."""
+        return "" if self.narrow == 1.0 else f"-narrow-{self.narrow:g}"
+
+
 DEMO_SCENARIOS: dict[str, list[int]] = {"glm": [1, 5, 6], "fa": [1, 3, 4], "efa": [2], "gmm": [1, 2, 4]}
 """Scenarios that a first look shows."""
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from icl_bayes.benchmark.calibration import CalibrationOutcome
     from icl_bayes.benchmark.experiments import Outcome
-    from icl_bayes.benchmark.settings import DemoSettings, EvaluationSettings, ReproduceSettings
+    from icl_bayes.benchmark.settings import CalibrationSettings, DemoSettings, EvaluationSettings, ReproduceSettings
     from icl_bayes.config.schemas import SampleSettings, TrainSettings
 
 
@@ -72,6 +73,13 @@ def reproduce(settings: ReproduceSettings) -> Outcome:
     return run(settings, make_console())
 
 
+def calibrate(settings: CalibrationSettings) -> CalibrationOutcome:
+    """Test the calibration of networks; see :func:`icl_bayes.benchmark.calibration.calibrate`."""
+    from icl_bayes.benchmark.calibration import calibrate as run
+
+    return run(settings, make_console())
+
+
 def demo(settings: DemoSettings) -> Outcome:
     """Networks and their rivals on real data; see :func:`icl_bayes.benchmark.demo.run_demo`."""
     from icl_bayes.benchmark.demo import run_demo
@@ -94,4 +102,11 @@ def exit_code(command: str, result: Any) -> int:
     return 0
 
 
-COMMANDS = {"train": train, "sample": sample, "evaluate": evaluate, "reproduce": reproduce, "demo": demo}
+COMMANDS = {
+    "train": train,
+    "sample": sample,
+    "evaluate": evaluate,
+    "reproduce": reproduce,
+    "calibrate": calibrate,
+    "demo": demo,
+}

@@ -9,6 +9,7 @@ SUMMARIES = {
     "sample": "posterior draws for a CSV file, by a trained network",
     "evaluate": "score methods on test sets: records, tables, quality against time",
     "reproduce": "compute a table of the paper again, its printed numbers beside ours",
+    "calibrate": "test networks over simulated data sets: ranks, coverage, TARP, divergence",
     "demo": "networks beside NUTS, VI, Laplace and the reference on bundled real data",
 }
 
@@ -99,6 +100,23 @@ settings:
 examples:
   icl-bayes reproduce table=12 preset=quick
   icl-bayes reproduce table=12 preset=paper out=runs/table12
+""",
+    "calibrate": """\
+settings:
+  family=glm 'scenario=[1,5]' scenarios; scenario=all for all of them
+  num_datasets=2000           simulated data sets per scenario
+  num_draws=200               posterior draws of each
+  polish=5                    test draws after five HMC moves; refine=true: what certificates let pass
+  narrow=0.9                  a control that has to fail: draws shrunk by a tenth about their mean
+  level=0.01                  probability with which a scenario fails by chance, all its tests together
+  divergence_datasets=200     also KL(p|q) + KL(q|p) of raw draws, averaged over so many data sets
+  seed=10000                  below 10000 for choosing settings, from there on for results
+  networks=DIR                a training run, or a tree of networks, instead of the shipped ones
+  out=DIR                     where records and plots go (default runs/calibration)
+
+examples:
+  icl-bayes calibrate family=glm scenario=1
+  icl-bayes calibrate family=fa scenario=all refine=true num_datasets=500
 """,
     "demo": """\
 settings:

@@ -8,7 +8,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import DictConfig, OmegaConf
 
-from icl_bayes.benchmark.settings import DemoSettings, EvaluationSettings, ReproduceSettings
+from icl_bayes.benchmark.settings import CalibrationSettings, DemoSettings, EvaluationSettings, ReproduceSettings
 from icl_bayes.nets import ModelConfig
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
 
@@ -88,6 +88,7 @@ SCHEMAS: dict[str, Any] = {
     "evaluate": EvaluationSettings,
     "reproduce": ReproduceSettings,
     "demo": DemoSettings,
+    "calibrate": CalibrationSettings,
 }
 
 

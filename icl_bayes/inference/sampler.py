@@ -17,7 +17,7 @@ from icl_bayes.baselines.gaussians import GaussianInfo
 from icl_bayes.baselines.moves import NOT_MOVED, NUM_PILOTS, MoveInfo, polish
 from icl_bayes.flow import Affine, Solver
 from icl_bayes.inference.program_store import Lowered
-from icl_bayes.training.network import Network, ThetaDraws
+from icl_bayes.training.network import UNKNOWN, Network, ThetaDraws
 from icl_bayes.types import Array, Dataset
 
 _PILOTS = 2**31 - 1  # an index no draw has
@@ -26,7 +26,7 @@ AT_ONCE = 8
 
 
 class Densities(NamedTuple):
-    """Of draws, ``(num_draws,)`` each, or ``(0,)`` if not wanted.
+    """Of draws, ``(num_draws,)`` each, or ``(1,)``, NaN, if not wanted.
 
     Attributes:
         log_prob: log density of the draws in the units of the model, of the law they come from.
@@ -94,7 +94,7 @@ class Sampler:
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
         sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
-        return draws, sites, info, Densities(jnp.zeros(0), jnp.zeros(0))
+        return draws, sites, info, Densities(UNKNOWN, UNKNOWN)
 
     def _densities(self, draws: ThetaDraws, dataset: Dataset) -> Densities:
         if not self.with_log_prob:

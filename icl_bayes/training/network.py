@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from icl_bayes.baselines.gaussians import GaussianInfo
@@ -46,6 +47,10 @@ DEGREES_OF_FREEDOM = 40.0
 NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
 
 
+UNKNOWN = np.full(1, np.nan, np.float32)
+"""In the place of densities that are not wanted: one number, as ``jax.lax.map`` takes no empty arrays in batches."""
+
+
 class ThetaDraws(NamedTuple):
     """Draws of one data set.
 
@@ -55,7 +60,8 @@ class ThetaDraws(NamedTuple):
         decrement: ``()`` nats that a further step of the base's search promised (zero if it has none).
         rival: ``()`` log mass of a second mode relative to the one the base sits in (minus infinity if
             none was met).
-        log_prob: ``(num_draws,)`` log density of ``theta``, of the law they are drawn from; ``(0,)`` if not wanted.
+        log_prob: ``(num_draws,)`` log density of ``theta``, of the law they are drawn from; :data:`UNKNOWN` if not
+            wanted.
     """
 
     theta: Array
@@ -176,7 +182,7 @@ class Network:
                 final_time=self.path.final_time,
                 start_velocity=None if solver.weighs_start else self.path.start_velocity(velocity, noise),
             )
-            x, is_finite, log_prob = solution.x, solution.is_finite, jnp.zeros(0)
+            x, is_finite, log_prob = solution.x, solution.is_finite, UNKNOWN
         return ThetaDraws(affine.forward(x), info.is_finite & is_finite, info.decrement, info.rival, log_prob)
 
     def flow_map(self, params: Params, dataset: Dataset, affine: Affine, solver: Solver) -> Callable[[Array], Array]:

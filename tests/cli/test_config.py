@@ -127,7 +127,7 @@ def test_all_scenarios():
         ("reproduce", ["table=12", "preset=fast"], r"no preset 'fast'. Choices of preset: paper, quick"),
         ("reproduce", ["table=12", "real=uci"], r"real must be bundled or openml336"),
         ("sample", ["target=y"], r"Required and not given: file=..., net=..."),
-        ("fit", [], r"no command 'fit'; choices: train, sample, evaluate, reproduce, demo"),
+        ("fit", [], r"no command 'fit'; choices: train, sample, evaluate, reproduce, calibrate, demo"),
     ],
 )
 def test_mistakes_are_explained(command, overrides, message):
