@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from icl_bayes.inference.certificate import Certificate
     from icl_bayes.inference.mixture import Mixture
     from icl_bayes.inference.origin import NetworkOrigin
+    from icl_bayes.inference.predictive import PredictiveFit
     from icl_bayes.inference.sampler import Densities
 
 
@@ -163,11 +164,51 @@ class Posterior(Mapping[str, np.ndarray]):
         draws, labels = self.target_matrix()
         return summarize(draws, labels, probability)
 
-    def to_inference_data(self) -> Any:
-        """ArviZ ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (ArviZ 1) with posterior and data."""
+    def to_inference_data(self, *, log_likelihood: bool = False, predictive: Array | None = None) -> Any:
+        """ArviZ ``InferenceData`` (ArviZ 0.23) or ``DataTree`` (ArviZ 1) with posterior, data, and certificate.
+
+        Args:
+            log_likelihood: also of every row, see :meth:`log_likelihood`.
+            predictive: random key for replicated responses, see :meth:`predict`; none without.
+        """
         from icl_bayes.inference.arviz_bridge import to_inference_data
 
-        return to_inference_data(self)
+        return to_inference_data(self, log_likelihood=log_likelihood, predictive=predictive)
+
+    def log_likelihood(self) -> np.ndarray:
+        """Of every row given every draw, in nats, ``(num_draws, n)``.
+
+        Raises:
+            ValueError: for models whose rows are not independent given their sites.
+        """
+        from icl_bayes.inference.predictive import log_likelihood
+
+        return log_likelihood(self)
+
+    def predict(self, rng_key: Array, dataset: Dataset | None = None) -> dict[str, np.ndarray]:
+        """Posterior predictive draws ``{response: (num_draws, m, ...)}``, in the units of the data.
+
+        Args:
+            dataset: covariates to predict at, ``Dataset(x=X_new)``; those of the data if ``None``.
+
+        Raises:
+            ValueError: for covariates of another form than those of the data, or values that are not finite.
+        """
+        from icl_bayes.inference.predictive import predict
+
+        return predict(self, rng_key, dataset)
+
+    def loo(self) -> PredictiveFit:
+        """Leave-one-out cross-validation by Pareto-smoothed importance sampling, with ArviZ."""
+        from icl_bayes.inference.predictive import loo
+
+        return loo(self)
+
+    def waic(self) -> PredictiveFit:
+        """The widely applicable information criterion, on the scale of log densities."""
+        from icl_bayes.inference.predictive import waic
+
+        return waic(self)
 
     def mixture(self) -> Mixture:
         """The posterior of a mixture, read without regard to the numbers of its components.

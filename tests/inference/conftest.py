@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -17,9 +18,10 @@ NOISE = 0.03
 """Of the weights, which are fresh otherwise: draws that are near the posterior, but not as its base has them."""
 
 
-def noisy_network(directory: Path, noise: float) -> AmortizedPosterior:
-    """A network of fresh weights plus noise, for ``glm/1`` with two covariates."""
+def noisy_network(directory: Path, noise: float, scenario: int = 1) -> AmortizedPosterior:
+    """A network of fresh weights plus noise, for a regression with two covariates."""
     config = tiny_config(row_buckets=[64])
+    config = dataclasses.replace(config, task=dataclasses.replace(config.task, scenario=scenario))
     network = build_network(config)
     leaves, structure = jax.tree.flatten(network.init(0))
     keys = jax.random.split(jax.random.key(7), len(leaves))
