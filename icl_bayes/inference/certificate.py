@@ -110,7 +110,7 @@ def certify(
     fatal = [note for note in notes if any(mark in note for mark in FATAL)]
     verdict = "rejected" if against or fatal else "good"
     remarks = [*against, *notes, *unfamiliar(novelty), *([UNSEEN] if has_far_modes else [])]
-    return Certificate(verdict, tuple(remarks), **_numbers(report), novelty=novelty)
+    return _certificate(verdict, tuple(remarks), report, novelty)
 
 
 def unfamiliar(novelty: float) -> list[str]:
@@ -123,12 +123,15 @@ def unfamiliar(novelty: float) -> list[str]:
     ]
 
 
-def _numbers(report: WeightReport) -> dict[str, float]:
-    return {
-        "khat": report.khat,
-        "importance_ess": report.ess,
-        "log_evidence": report.log_evidence,
-        "log_evidence_error": report.log_evidence_error,
-        "var_log_weight": report.var_log_weight,
-        "total_variation": report.total_variation,
-    }
+def _certificate(verdict: str, reasons: tuple[str, ...], report: WeightReport, novelty: float) -> Certificate:
+    return Certificate(
+        verdict,
+        reasons,
+        khat=report.khat,
+        importance_ess=report.ess,
+        log_evidence=report.log_evidence,
+        log_evidence_error=report.log_evidence_error,
+        var_log_weight=report.var_log_weight,
+        total_variation=report.total_variation,
+        novelty=novelty,
+    )

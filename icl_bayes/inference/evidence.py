@@ -73,13 +73,14 @@ def compare_evidence(
         }
     table = pd.DataFrame.from_dict(lines, orient="index").sort_values("log_evidence", ascending=False)
     table["log_bayes_factor"] = table["log_evidence"] - table["log_evidence"].iloc[0]
-    errors = np.hypot(table["error"], table["error"].iloc[0])
-    errors.iloc[0] = 0.0
+    errors = np.hypot(table["error"].to_numpy(), table["error"].iloc[0])
+    errors[0] = 0.0  # the best beside itself
     table["bayes_factor_error"] = errors
     heights = table["log_bayes_factor"] + np.log([weights[name] for name in table.index])
     shares = np.exp(heights - heights.max())
     table["probability"] = shares / shares.sum()
-    return table[["log_evidence", "error", "log_bayes_factor", "bayes_factor_error", "probability", "verdict", "khat"]]
+    columns = ["log_evidence", "error", "log_bayes_factor", "bayes_factor_error", "probability", "verdict", "khat"]
+    return table.reindex(columns=columns)
 
 
 def _responses(post: Posterior) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.training.training_range import summary_statistics
-from icl_bayes.types import Array, Dataset
+from icl_bayes.types import AnyArray, Array, Dataset
 
 if TYPE_CHECKING:
     from icl_bayes.inference.network import AmortizedPosterior
@@ -137,7 +137,7 @@ class Novelty:
         return len(features)
 
 
-def memory_mean(values: Array, mask: Array) -> Array:
+def memory_mean(values: Array, mask: AnyArray) -> Array:
     """Mean over memory tokens that exist: ``(heads, m, d)`` to ``(heads, d)``."""
     weights = mask / jnp.sum(mask)
     return jnp.einsum("hmd,m->hd", values, weights)

@@ -18,7 +18,7 @@ from icl_bayes.baselines.moves import NOT_MOVED, NUM_PILOTS, MoveInfo, polish
 from icl_bayes.flow import Affine, Solver
 from icl_bayes.inference.program_store import Lowered
 from icl_bayes.training.network import UNKNOWN, Network, ThetaDraws
-from icl_bayes.types import Array, Dataset
+from icl_bayes.types import AnyArray, Array, Dataset
 
 _PILOTS = 2**31 - 1  # an index no draw has
 AT_ONCE = 8
@@ -33,8 +33,8 @@ class Densities(NamedTuple):
         log_weight: log joint minus log density, which is the same in all units.
     """
 
-    log_prob: Array
-    log_weight: Array
+    log_prob: AnyArray
+    log_weight: AnyArray
 
 
 Base = tuple[Affine, GaussianInfo]

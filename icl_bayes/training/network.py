@@ -39,7 +39,7 @@ from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.features import features_of
 from icl_bayes.training.targets import Targets, likelihood_base
-from icl_bayes.types import Array, Dataset
+from icl_bayes.types import AnyArray, Array, Dataset
 
 Params = Any
 Velocity = Callable[[Array, Array], Array]
@@ -68,7 +68,7 @@ class ThetaDraws(NamedTuple):
     is_finite: Array
     decrement: Array
     rival: Array
-    log_prob: Array
+    log_prob: AnyArray
 
 
 class Inverted(NamedTuple):
