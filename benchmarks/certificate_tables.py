@@ -104,3 +104,34 @@ def broken() -> str:
         "rejected",
     ]
     return markdown(header, lines)
+
+
+def calibration() -> str:
+    """Which tests over simulated data sets fail, by scenario and kind of draws; the control beside it."""
+    rows = read_table(RESULTS / "calibration" / "calibration.csv")
+    lines = []
+    for scenario in sorted({f"{row['family']}/{row['scenario']}" for row in rows}):
+        own = [row for row in rows if f"{row['family']}/{row['scenario']}" == scenario]
+        for draws in dict.fromkeys(row["draws"] for row in own if float(row["narrow"]) == 1.0):
+            tests = [row for row in own if row["draws"] == draws and row["test"] != "divergence"]
+            cells = [_failures([row for row in tests if float(row["narrow"]) == factor]) for factor in (1.0, 0.9)]
+            smallest = min(float(row["p_value"]) for row in tests if float(row["narrow"]) == 1.0)
+            divergence = [row for row in own if row["draws"] == draws and row["test"] == "divergence"]
+            shown = "".join(f"{float(row['value']):.4f} ± {float(row['error']):.4f}" for row in divergence)
+            lines.append([scenario, draws, tests[0]["num_datasets"], cells[0], f"{smallest:.2g}", shown, cells[1]])
+    header = [
+        "scenario",
+        "draws",
+        "data sets",
+        "tests failed",
+        "smallest p",
+        "divergence, nats",
+        "control, tests failed",
+    ]
+    return markdown(header, lines)
+
+
+def _failures(rows: list[dict[str, str]]) -> str:
+    if not rows:
+        return ""
+    return f"{sum(float(row['p_value']) < float(row['limit']) for row in rows)} of {len(rows)}"

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-from certificate_tables import broken, certified, in_distribution
+from certificate_tables import broken, calibration, certified, in_distribution
 from markdown_tables import markdown, read_table
 from timing import RESULTS
 
@@ -348,6 +348,7 @@ def main() -> int:
         "evidence": evidence(),
         "certified": certified("certified"),
         "certificates": in_distribution(),
+        "calibration": calibration(),
         "broken networks": broken(),
         "out of distribution": certified("out-of-distribution"),
         "factor analysis, speed": speed_by_scenario("fa"),
