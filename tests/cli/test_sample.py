@@ -127,7 +127,7 @@ def test_bad_input_is_named(lines, options, message, networks, tmp_path, capsys)
 
 
 def test_a_model_without_response_takes_columns_alone(networks, tmp_path, capsys):
-    write_network(tmp_path / "fa1", 1, "fa")
+    write_network(tmp_path / "fa1", 1, "fa_exact_start")
     path = write(
         tmp_path / "columns.csv", "a,b,c", *(f"{i % 7 - 3},{(i * i) % 5 - 2},{(i % 3) - 1}" for i in range(40))
     )
