@@ -10,7 +10,6 @@ run again it computes what is missing.
 from __future__ import annotations
 
 import argparse
-import csv
 import dataclasses
 import time
 import warnings
@@ -19,7 +18,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from timing import RESULTS, print_table, write_table
+from certificate_tables import broken
+from timing import recorded, write_table
 
 import icl_bayes
 from icl_bayes.baselines import reference_draws
@@ -32,7 +32,7 @@ from icl_bayes.inference import AmortizedPosterior, Posterior, load
 from icl_bayes.training.network import Network, Velocity
 from icl_bayes.types import Array, Dataset
 
-NAME, NUM_DRAWS, EXCESS = "broken_networks", 1000, 0.05
+NAME, NUM_DRAWS = "broken_networks", 1000
 OTHERS = {"glm/1": "glm/3", "glm/2": "glm/4", "glm/5": "glm/1", "fa/3": "fa/6", "gmm/2": "gmm/4", "gmm/4": "gmm/2"}
 """Another scenario whose network has the same shapes."""
 
@@ -139,40 +139,6 @@ def judged(net: AmortizedPosterior, kind: str, case: Case, reference: np.ndarray
     }
 
 
-def recorded() -> list[dict[str, Any]]:
-    try:
-        with (RESULTS / f"{NAME}.csv").open() as handle:
-            return list(csv.DictReader(handle))
-    except FileNotFoundError:
-        return []
-
-
-def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Per scenario and kind: how many are off, how many of these are noticed, and what is left after the repair."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for line in lines:
-        groups.setdefault((line["scenario"], line["broken"]), []).append(line)
-    table = []
-    for (scenario, broken), rows in groups.items():
-        off = [row for row in rows if float(row["raw_excess"]) > EXCESS]
-        accepted = [row for row in rows if row["refined_verdict"] != "rejected"]
-        table.append(
-            {
-                "scenario": scenario,
-                "broken": broken,
-                "datasets": len(rows),
-                "raw_excess": round(float(np.mean([float(row["raw_excess"]) for row in rows])), 3),
-                "off": len(off),
-                "noticed": sum(row["raw_verdict"] != "good" for row in off),
-                "refined_excess": round(
-                    float(np.mean([float(row["refined_excess"]) for row in accepted] or [np.nan])), 3
-                ),
-                "rejected": len(rows) - len(accepted),
-            }
-        )
-    return table
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", nargs="+", default=["glm/1", "glm/5", "fa/3", "gmm/2"])
@@ -184,7 +150,7 @@ def main() -> None:
         cases = synthetic_suite(task, num_datasets=options.datasets, num_rows=task.paper_num_rows, seed=TEST_SEED).cases
         references: dict[str, np.ndarray] = {}
         for kind in (*BREAKS, MODE_REMOVED):
-            known = {line["dataset"] for line in recorded() if (line["scenario"], line["broken"]) == (name, kind)}
+            known = {line["dataset"] for line in recorded(NAME) if (line["scenario"], line["broken"]) == (name, kind)}
             missing = [case for case in cases if case.name not in known]
             if not missing:
                 continue
@@ -197,9 +163,9 @@ def main() -> None:
                     references[case.name] = task.compared_matrix(result.sites)
                 lines.append(judged(net, kind, case, references[case.name], key))
                 print(lines[-1], flush=True)
-            write_table(NAME, [*recorded(), *lines])
+            write_table(NAME, [*recorded(NAME), *lines])
             release_programs()
-    print_table(summary(recorded()))
+    print(broken())
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ Simulated data sets of every scenario (test seed) are sampled and refined; nothi
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 import warnings
 from typing import Any
 
 import jax
 import numpy as np
-from timing import RESULTS, print_table, write_table
+from timing import print_table, recorded, write_table
 
 import icl_bayes
 from icl_bayes.baselines.programs import release_programs
@@ -79,14 +78,6 @@ def measure(name: str, num_datasets: int) -> dict[str, Any]:
     }
 
 
-def recorded() -> list[dict[str, Any]]:
-    try:
-        with (RESULTS / f"{NAME}.csv").open() as handle:
-            return list(csv.DictReader(handle))
-    except FileNotFoundError:
-        return []
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", nargs="+", default=SCENARIOS)
@@ -95,7 +86,7 @@ def main() -> None:
     warnings.simplefilter("ignore", UserWarning)
     for name in options.scenarios:
         line = measure(name, options.datasets)
-        write_table(NAME, [*(one for one in recorded() if one["scenario"] != name), line])
+        write_table(NAME, [*(one for one in recorded(NAME) if one["scenario"] != name), line])
         print_table([line])
         release_programs()
 

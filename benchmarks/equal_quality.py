@@ -11,13 +11,12 @@ stays. Run again it computes what is missing.
 from __future__ import annotations
 
 import argparse
-import csv
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 from rich.console import Console
-from timing import RESULTS, print_table, write_table
+from timing import print_table, recorded, write_table
 
 from icl_bayes.benchmark.experiments import evaluate
 from icl_bayes.benchmark.records import REFERENCE_METHOD, Record
@@ -69,11 +68,7 @@ def cheapest(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def kept(family: str, scenario: str, num_rows: int) -> list[dict[str, Any]]:
     """Recorded lines of other problems than this one."""
-    try:
-        with (RESULTS / f"{NAME}.csv").open() as handle:
-            lines = list(csv.DictReader(handle))
-    except FileNotFoundError:
-        return []
+    lines = recorded(NAME)
     return [line for line in lines if (line["scenario"], line["rows"]) != (f"{family}/{scenario}", f"{num_rows}")]
 
 

@@ -40,6 +40,15 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> Path:
     return path
 
 
+def recorded(name: str) -> list[dict[str, Any]]:
+    """Rows of ``benchmarks/results/<name>.csv``; none if it is not there."""
+    try:
+        with (RESULTS / f"{name}.csv").open(newline="") as handle:
+            return list(csv.DictReader(handle))
+    except FileNotFoundError:
+        return []
+
+
 def print_table(rows: list[dict[str, Any]]) -> None:
     """Print rows as aligned columns."""
     names = list(rows[0])
