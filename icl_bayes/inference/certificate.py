@@ -117,9 +117,10 @@ def unfamiliar(novelty: float) -> list[str]:
     """What is to be said of a data set with this score; nothing if it is not known."""
     if not novelty > MAX_NOVELTY:
         return []
+    share = "any" if novelty == 1.0 else f"{novelty:.1%}"
     return [
-        f"the data set is more unusual than {novelty:.1%} of those of its size that the network was trained for: "
-        "see whether the model fits it"
+        f"the data set is more unusual than {share} of those of its size that were simulated as in training: see "
+        "whether the model fits it"
     ]
 
 
