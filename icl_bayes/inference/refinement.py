@@ -103,7 +103,7 @@ class _Refinement:
 
     def run(self) -> Posterior:
         raw = self._check_raw()
-        if raw is not None and raw.verdict == "good":
+        if raw is not None and raw.verdict == "good" and self._agrees_with_probe():
             return replace(self.post, known_certificate=replace(raw, path=tuple(self.path)))
         if not self.is_fatal:
             found = self._repaired()
@@ -146,9 +146,18 @@ class _Refinement:
         self._note("weights", started, raw.verdict == "good", remark)
         return raw
 
+    def _agrees_with_probe(self) -> bool:
+        """Of raw draws with good weights, which say nothing of modes that no draw visits."""
+        if not self.has_far_modes:
+            return True
+        self._probe = self._probed()
+        thetas = self.post.theta
+        features = self.repairs.features(thetas, self.repairs.log_joint(self.padded, thetas), like=thetas)
+        return self._probe_distance(features, thetas) <= MAX_PROBE_DISTANCE
+
     def _polish(self, thetas: np.ndarray) -> _Outcome:
         """Two short stretches of moves, checked."""
-        if self.has_far_modes:
+        if self.has_far_modes and self._probe is None:
             self._probe = self._probed()
         started = time.perf_counter()
         outcome = self._judged(self._moved(1, thetas, FIRST_MOVES))

@@ -310,7 +310,9 @@ def test_case_of_reads_names_and_sizes():
     dataset = Dataset(x=np.zeros((6, 3)), y=np.zeros(6)).pad_rows(10)
     case = case_of(FakeTask(), dataset, split="real", name="wine", seed=3)
     assert (case.family, case.scenario, case.name, case.n, case.p) == ("glm", "5", "wine", 6, 3)
-    with pytest.raises(ValueError, match="split must be one of synthetic, real; received 'test'"):
+    with pytest.raises(
+        ValueError, match=r"split must be one of synthetic, real or shifted \(\.\.\.\); received 'test'"
+    ):
         case_of(FakeTask(), dataset, split="test", name=0, seed=3)
 
 

@@ -64,10 +64,13 @@ def test_changes_do_what_they_say() -> None:
 
 
 def test_every_shift_belongs_to_scenarios_that_exist_and_to_constants_they_have() -> None:
+    constants: dict[tuple[str, str], set[str]] = {}
     for shift in SHIFTS:
         for scenario in shift.scenarios:
-            task = make_task(f"{shift.family}/{scenario}", **({"num_columns": 5} if shift.family == "glm" else {}))
-            assert set(shift.factors) <= set(task.constants), (shift.name, scenario)
+            if (shift.family, scenario) not in constants:
+                options = {"num_columns": 5} if shift.family == "glm" else {}
+                constants[shift.family, scenario] = set(make_task(f"{shift.family}/{scenario}", **options).constants)
+            assert set(shift.factors) <= constants[shift.family, scenario], (shift.name, scenario)
         assert {int(one) for one in shift.scenarios} <= set(FAMILIES[shift.family].scenarios)
     bad = dataclasses.replace(SHIFTS[0], factors={"gamma_scale": 2.0})
     with pytest.raises(ValueError, match="no prior constant"):

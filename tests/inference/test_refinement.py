@@ -122,6 +122,9 @@ def test_an_independent_probe_has_to_agree_where_modes_may_lie_far_apart(net, da
     apart = dataclasses.replace(post, task=task)
     refined = apart.refine(jax.random.key(1))
     assert (refined.certificate().verdict, names(refined)) == ("polished", ["probe", "polish"])
+    weighed = dataclasses.replace(net.sample(jax.random.key(0), dataset, NUM, with_log_prob=True), task=task)
+    good = weighed.refine(jax.random.key(1), target=1.0)
+    assert (good.certificate().verdict, names(good)) == ("good", ["weights", "probe"])
     probe = Repairs.probe
 
     def elsewhere(self: Repairs, rng_key, dataset) -> tuple[np.ndarray, bool]:
@@ -133,6 +136,7 @@ def test_an_independent_probe_has_to_agree_where_modes_may_lie_far_apart(net, da
     assert names(refined)[:2] == ["probe", "polish"]
     assert "polished" not in refined.certificate().verdict
     assert "40 more moves" not in names(refined), "Moves do not cross from mode to mode."
+    assert weighed.refine(jax.random.key(1), target=1.0).certificate().verdict != "good"
 
 
 def test_resampling_follows_the_weights() -> None:
