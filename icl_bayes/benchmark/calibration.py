@@ -7,6 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,7 @@ class CalibrationRecord:
     Attributes:
         family, scenario, draws: what is tested; ``draws`` is ``raw``, ``polish@K`` or ``refined``, and ``narrow`` says
             by what factor draws were shrunk about their mean, as a control.
-        test: ``ranks``, ``coverage``, ``tarp``, or ``divergence``.
+        test: ``ranks``, ``coverage``, ``likelihood``, ``tarp``, or ``divergence``.
         coordinate: name of a coordinate; empty for tests of all together.
         p_value: of uniformity; NaN for the divergence.
         limit: p-value below which the scenario fails, so that all its tests together fail by chance at the level.
@@ -119,13 +120,15 @@ def _calibrate_one(
     key = jax.random.key(settings.seed)
     pairs, _ = simulate_accepted(task, key, settings.num_datasets, settings.num_rows or task.paper_num_rows)
     draw = _drawer(settings, net)
-    truths, draws = [], []
+    truths, draws, heights = [], [], []
     for first in range(0, len(pairs), AT_ONCE):
         chunk = pairs[first : first + AT_ONCE]
         # The last data set stands for those that are missing, so that one program serves all.
         datasets = [dataset for _, dataset in chunk] + [chunk[-1][1]] * (AT_ONCE - len(chunk))
         thetas = draw(jax.random.fold_in(key, 1 + first), datasets, len(chunk))
-        draws += [_compared(task, _narrowed(theta, settings.narrow)) for theta in thetas]
+        thetas = [_narrowed(theta, settings.narrow) for theta in thetas]
+        heights += [_log_likelihoods(task, *pair, theta) for pair, theta in zip(chunk, thetas, strict=True)]
+        draws += [_compared(task, theta) for theta in thetas]
         truths += [_compared(task, np.asarray(theta)[None])[0] for theta, _ in chunk]
     truth, stacked = np.stack(truths), np.stack(draws)
     generator = np.random.default_rng(settings.seed)
@@ -133,6 +136,9 @@ def _calibrate_one(
     tests = {"ranks": ranks, "coverage": central_coverage(ranks)}
     names = _coordinate_names(task, truth.shape[1])
     results = [(kind, name, uniformity(values[:, i])) for kind, values in tests.items() for i, name in enumerate(names)]
+    height = np.stack(heights)
+    of_height = fractional_ranks(height[:, :1], height[:, 1:, None], generator)[:, 0]
+    results.append(("likelihood", "", uniformity(of_height)))
     results.append(("tarp", "", uniformity(tarp_ranks(truth, stacked, generator))))
     limit = settings.level / len(results)
     shared = {
@@ -193,6 +199,21 @@ def _drawer(settings: CalibrationSettings, net: AmortizedPosterior) -> Drawer:
         return [post.theta for post in posts]
 
     return draw
+
+
+@lru_cache(maxsize=4)
+def _likelihood_program(task: Task) -> Callable[[np.ndarray, Dataset], jax.Array]:
+    return jax.jit(jax.vmap(task.log_likelihood, (0, None)))
+
+
+def _log_likelihoods(task: Task, truth: np.ndarray, dataset: Dataset, draws: np.ndarray) -> np.ndarray:
+    """Of the truth, then of draws, ``(1 + num_draws,)``: what depends on the data finds more than coordinates do.
+
+    Ranks of functions of theta alone are uniform for the prior in place of the posterior, too; those of the likelihood
+    are not (Modrak et al., 2023).
+    """
+    program = _likelihood_program(task)
+    return np.asarray(program(np.concatenate([np.asarray(truth)[None], draws]).astype(np.float32), dataset))
 
 
 def _narrowed(theta: np.ndarray, factor: float) -> np.ndarray:

@@ -19,6 +19,7 @@ Result = tuple[str, str, Uniformity]
 _TITLES = {
     "ranks": "rank of the truth among draws",
     "coverage": "central intervals",
+    "likelihood": "rank of the truth's likelihood",
     "tarp": "balls around random points (TARP)",
 }
 _SMALLEST_LEVEL = 1.0 / 2000.0

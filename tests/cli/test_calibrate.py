@@ -24,7 +24,7 @@ def test_records_of_a_run_and_of_its_control(networks, tmp_path, capsys):
     assert "glm/1, raw draws: 70 data sets" in capsys.readouterr().out
     rows = rows_of(out)
     assert [row["test"] for row in rows].count("ranks") == 6
-    assert {row["test"] for row in rows} == {"ranks", "coverage", "tarp", "divergence"}
+    assert {row["test"] for row in rows} == {"ranks", "coverage", "likelihood", "tarp", "divergence"}
     tests = [row for row in rows if row["test"] != "divergence"]
     assert all(float(row["limit"]) == pytest.approx(0.01 / len(tests)) for row in tests)
     # The tiny network draws from the closest Gaussian, which is close in a conjugate model.
