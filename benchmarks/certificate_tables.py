@@ -115,7 +115,10 @@ def calibration() -> str:
         for draws in dict.fromkeys(row["draws"] for row in own if float(row["narrow"]) == 1.0):
             tests = [row for row in own if row["draws"] == draws and row["test"] != "divergence"]
             cells = [_failures([row for row in tests if float(row["narrow"]) == factor]) for factor in (1.0, 0.9)]
-            smallest = min(float(row["p_value"]) for row in tests if float(row["narrow"]) == 1.0)
+            plain = [row for row in tests if float(row["narrow"]) == 1.0]
+            smallest = min(float(row["p_value"]) for row in plain)
+            failed = sorted({row["test"] for row in plain if float(row["p_value"]) < float(row["limit"])})
+            cells[0] += f" ({', '.join(failed)})" if failed else ""
             divergence = [row for row in own if row["draws"] == draws and row["test"] == "divergence"]
             shown = "".join(f"{float(row['value']):.4f} ± {float(row['error']):.4f}" for row in divergence)
             lines.append([scenario, draws, tests[0]["num_datasets"], cells[0], f"{smallest:.2g}", shown, cells[1]])
