@@ -28,6 +28,7 @@ LAYERS = (
     "nets",
     "flow",
     "datasets",
+    "examples",
     "tasks",
     "precision",
     "provenance",

@@ -20,7 +20,7 @@ from icl_bayes.benchmark.settings import BaselineConfig
 from icl_bayes.flow import Solver
 from icl_bayes.inference import AmortizedPosterior, NetworkSampler, RefinedSampler, load, shipped_networks
 from icl_bayes.inference.network import WEIGHTS
-from icl_bayes.tasks import Task
+from icl_bayes.tasks import CUSTOM, Task
 from icl_bayes.training import CheckpointError, NetworkConfig
 
 DEFAULT_VARIANT = "informed"
@@ -166,7 +166,7 @@ class MethodRegistry:
         if directory is None:
             return None
         if directory not in self._loaded:
-            self._loaded[directory] = load(directory)
+            self._loaded[directory] = load(directory, task=task if task.name.startswith(f"{CUSTOM}/") else None)
         posterior = self._loaded[directory]
         if posterior.task.name != task.name:
             raise CheckpointError(

@@ -206,10 +206,15 @@ def as_list(value: Any) -> list[Any]:
 
 def scenarios_of(family: str, scenario: Any) -> list[str]:
     """Scenario names out of one, a list, or ``all``; unknown ones raise a ValueError that lists the choices."""
-    from icl_bayes.tasks import FAMILIES
+    from icl_bayes.tasks import CUSTOM, FAMILIES, load_program
 
+    if family == CUSTOM:
+        addresses = [str(one) for one in as_list(scenario)]
+        for address in addresses:
+            load_program(address)
+        return list(dict.fromkeys(addresses))
     if family not in FAMILIES:
-        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
+        raise ValueError(f"Unknown family {family!r}; choices: {', '.join([*FAMILIES, CUSTOM])}.")
     known = [str(one) for one in FAMILIES[family].scenarios]
     if scenario == "all":
         return known

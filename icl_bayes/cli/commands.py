@@ -35,20 +35,23 @@ def train(settings: TrainSettings) -> Path:
         join_hosts()
     import jax
 
+    from icl_bayes.tasks import CUSTOM
     from icl_bayes.training import fit
 
     console = make_console()
     config, out = settings.network(), Path(settings.out)
     task = config.task.build()  # an unknown scenario is known before anything is timed or written
+    config = config.for_task(task)
     is_main = jax.process_index() == 0
     if settings.minutes:
-        from icl_bayes.benchmark.budget import with_budget
+        from icl_bayes.training.budget import with_budget
 
-        config = with_budget(config, settings.minutes, out)
+        config = with_budget(config, settings.minutes, out, task)
         console.print(f"{config.training.num_steps} steps take about {settings.minutes:g} min here.")
-    directory = fit(config, out, console=console if is_main else _silent(), evaluate=settings.evaluate)
+    directory = fit(config, out, task=task, console=console if is_main else _silent(), evaluate=settings.evaluate)
     if is_main:
-        response = " --target y" if task.has_response else ""
+        is_own = config.task.family == CUSTOM
+        response = f" --task {config.task.program}" if is_own else " --target y" if task.has_response else ""
         console.print(f"Use it: icl-bayes sample data.csv{response} --net {out}", soft_wrap=True, highlight=False)
     return directory
 

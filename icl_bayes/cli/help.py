@@ -32,6 +32,7 @@ TEXTS = {
     "train": """\
 settings:
   scenario=5                  which of the task's scenarios (short for task.scenario)
+  task=MODULE:NAME            a model of one's own: icl_bayes.Task.from_numpyro(...), or a function that returns one
   out=DIR                     directory of the run (default runs/TASK-SCENARIO-EXPERIMENT)
   minutes=5                   choose the number of steps so that training takes about as long here
   num_steps=4000 seed=0       short for training.num_steps, training.seed
@@ -43,6 +44,7 @@ settings:
 examples:
   icl-bayes train task=glm scenario=5 model=small
   icl-bayes train scenario=3 experiment=exact_start minutes=10
+  icl-bayes train task=icl_bayes.examples.eight_schools:task minutes=5 out=runs/schools
   icl-bayes train --multirun scenario=1,2,3 hydra/launcher=parallel
 """,
     "sample": """\
@@ -51,6 +53,7 @@ usage: icl-bayes sample DATA.csv [--target COLUMN] --net NAME_OR_DIRECTORY [opti
 options:
   --target COLUMN             the response; not for factor analysis, which has none
   --net NAME                  a shipped network such as glm/1, glm/5/gaussian or fa/3, or a directory
+  --task MODULE:NAME          for a network of a model of one's own; its rows are the columns of these names
   --draws 1000                number of posterior draws
   --seed 0                    of the draws
   --out FILE                  write the draws: .csv, .npz or .nc (ArviZ)
@@ -73,6 +76,7 @@ settings:
                               asks for; laplace, map, exact, nuts, nuts_jit, vi_fixed_point, vi_diagonal, vi_full,
                               vi_structured, vi_iaf; parallel_hmc@K with K moves from Laplace's draws
                               (parallel_hmc@K:variational, :prior, in mixtures :em: from others)
+  task=MODULE:NAME            a model of one's own, with networks=DIR
   num_datasets=8              data sets per scenario (real tables: 0 for all)
   num_rows=50 num_columns=5   size of every data set, by default the paper's
   seed=10000                  below 10000 for choosing settings, from there on for results
@@ -104,6 +108,7 @@ examples:
     "calibrate": """\
 settings:
   family=glm 'scenario=[1,5]' scenarios; scenario=all for all of them
+  task=MODULE:NAME            a model of one's own, with networks=DIR
   num_datasets=2000           simulated data sets per scenario
   num_draws=200               posterior draws of each
   polish=5                    test draws after five HMC moves; refine=true: what certificates let pass

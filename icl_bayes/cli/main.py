@@ -110,6 +110,7 @@ _SAMPLE_OPTIONS = {
     "--target": "target",
     "--polish": "polish",
     "--net": "net",
+    "--task": "task",
     "--draws": "draws",
     "--seed": "seed",
     "--out": "out",

@@ -6,7 +6,7 @@ import dataclasses
 import time
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from icl_bayes.config.schemas import SampleSettings
     from icl_bayes.datasets import Columns, Table
     from icl_bayes.inference import AmortizedPosterior, Posterior
+    from icl_bayes.tasks import Task
     from icl_bayes.types import Dataset
 
 MIN_AGREEMENT = 0.7
@@ -37,9 +38,14 @@ def sample(settings: SampleSettings) -> Posterior:
     if settings.out and not Path(settings.out).parent.is_dir():
         raise ConfigError(f"There is no directory {str(Path(settings.out).parent)!r} to write {settings.out!r} to.")
 
-    from icl_bayes.datasets import load_columns, load_csv
+    from icl_bayes.datasets import Table, load_columns, load_csv
 
     features = settings.features or None
+    if settings.task and (settings.target or settings.standardize or settings.features):
+        raise ConfigError(
+            "With --task the model says which columns it takes, by the names of its rows; leave out --target, "
+            "--features and --standardize."
+        )
     if settings.target:
         table = load_csv(settings.file, target=settings.target, features=features)
     else:
@@ -51,14 +57,21 @@ def sample(settings: SampleSettings) -> Posterior:
     from icl_bayes.cli.environment import cache_root
     from icl_bayes.inference import load
     from icl_bayes.inference.program_store import ProgramStore
+    from icl_bayes.tasks import load_program
 
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.
     jax.config.update("jax_disable_most_optimizations", True)
-    net = load(settings.net)
-    net.store = ProgramStore(cache_root() / "programs", QUICK_TO_COMPILE)
-    _check_response(settings, table, net)
-    _check_columns(table, net)
-    dataset, notes = _dataset(table, settings.standardize, gaussian=_has_gaussian_response(net))
+    own = load_program(settings.task) if settings.task else None
+    net = load(settings.net, task=own)
+    if own is None:  # the code of a task of one's own may change without the configuration saying so
+        net.store = ProgramStore(cache_root() / "programs", QUICK_TO_COMPILE)
+    if own is not None:
+        assert not isinstance(table, Table)
+        dataset, notes = rows_by_name(table, own), []
+    else:
+        _check_response(settings, table, net)
+        _check_columns(table, net)
+        dataset, notes = _dataset(table, settings.standardize, gaussian=_has_gaussian_response(net))
     loaded = time.perf_counter()
     solver = dataclasses.replace(net.solver, num_steps=settings.solver_steps) if settings.solver_steps else None
     rng_key = jax.random.key(settings.seed)
@@ -85,6 +98,28 @@ def sample(settings: SampleSettings) -> Posterior:
         f"loading took {loaded - started:.2f} s, everything {drawn - started:.2f} s"
     )
     return posterior
+
+
+def rows_by_name(table: Columns, task: Task) -> Dataset:
+    """The rows of a task from columns of the same names; of a matrix ``x`` from ``x[0]``, ``x[1]`` and so on.
+
+    Raises:
+        ConfigError: for columns that are not there.
+    """
+    from icl_bayes.types import Dataset
+
+    rows: dict[str, Any] = {}
+    for name, like in task.example.rows.items():
+        wanted = [name] if like.ndim == 1 else [f"{name}[{index}]" for index in range(like.shape[1])]
+        missing = [one for one in wanted if one not in table.columns]
+        if missing:
+            raise ConfigError(
+                f"The task {task.name} has the rows {', '.join(task.example.rows)}; the file lacks the column(s) "
+                f"{', '.join(missing)}. Its columns: {', '.join(table.columns)}."
+            )
+        columns = [table.features[:, table.columns.index(one)] for one in wanted]
+        rows[name] = columns[0] if like.ndim == 1 else np.stack(columns, axis=1)
+    return Dataset(**rows)
 
 
 _HINT = " If the columns have other units than in training, --standardize puts them on one scale."

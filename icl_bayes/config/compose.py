@@ -33,15 +33,28 @@ SHORT_FORMS = {
 def expand_short_forms(command: str, overrides: Sequence[str]) -> list[str]:
     """Overrides with short names replaced, e.g. ``scenario=5`` by ``task.scenario=5``.
 
+    ``task=module:name``, a task of one's own, becomes what each command calls it.
+
     Raises:
         ConfigError: for text that is no override.
     """
     forms = SHORT_FORMS.get(command, {})
     expanded = []
+    names_out = any(split_override(text)[1] == "out" for text in overrides)
     for text in overrides:
-        _, key, _ = split_override(text)
+        _, key, value = split_override(text)
+        if key == "task" and ":" in value:
+            expanded += _own_task(command, value.strip("'\""), names_out=names_out)
+            continue
         expanded.append(text.replace(key, forms[key], 1) if key in forms else text)
     return expanded
+
+
+def _own_task(command: str, address: str, *, names_out: bool) -> list[str]:
+    if command != "train":
+        return ["family=custom", f"scenario='{address}'"]
+    out = [] if names_out else [f"out=runs/{address.rpartition(':')[2]}-${{variant}}"]
+    return ["task=custom", f"task.program='{address}'", *out]
 
 
 def compose_raw(command: str, overrides: Sequence[str] = ()) -> DictConfig:

@@ -59,6 +59,8 @@ class SampleSettings:
         file: a CSV file whose first line names the columns.
         target: name of the response column; empty for a model without response.
         net: shipped network or checkpoint directory.
+        task: ``module:name`` of a task of one's own, for which the network was trained; its rows are columns of the
+            file by their names.
         draws: number of posterior draws.
         seed: of the draws.
         out: file for the draws, ``.csv``, ``.npz`` or ``.nc``; nothing is written when empty.
@@ -72,6 +74,7 @@ class SampleSettings:
     file: str
     net: str
     target: str = ""
+    task: str = ""
     draws: int = 1000
     seed: int = 0
     out: str = ""

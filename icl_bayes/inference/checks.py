@@ -90,7 +90,8 @@ def check_base(decrement: float, rival: float, *, warn: bool = True) -> list[str
 
 
 def _host_statistics(network: Network, dataset: Dataset) -> dict[str, float]:
-    padded = dataset.pad_rows(padded_length(dataset.padded_rows))
+    length = dataset.padded_rows if network.task.has_fixed_rows else padded_length(dataset.padded_rows)
+    padded = dataset.pad_rows(length)
     names, program = _statistics_program(network)
     return dict(zip(names, np.asarray(program(padded)).tolist(), strict=True))
 

@@ -41,8 +41,11 @@ def shipped_networks() -> list[str]:
     return sorted(str(path.parent.relative_to(WEIGHTS)) for path in WEIGHTS.rglob("checkpoint.json"))
 
 
-def load(name: str | Path) -> AmortizedPosterior:
+def load(name: str | Path, *, task: Task | None = None) -> AmortizedPosterior:
     """A shipped network by name, e.g. ``glm/5`` or ``glm/5/gaussian``, or a checkpoint directory.
+
+    Args:
+        task: what the network was trained for, if it is a task of one's own (:meth:`Task.from_numpyro`).
 
     Raises:
         CheckpointError: if there is no such network, or the directory cannot be used; the
@@ -58,7 +61,7 @@ def load(name: str | Path) -> AmortizedPosterior:
             f"There is no shipped network and no directory {str(name)!r}. "
             f"Shipped networks: {', '.join(shipped_networks()) or 'none'}."
         )
-    return AmortizedPosterior.from_checkpoint(load_checkpoint(directory), label=str(name))
+    return AmortizedPosterior.from_checkpoint(load_checkpoint(directory, task), label=str(name))
 
 
 class _Drawn(NamedTuple):
@@ -262,6 +265,8 @@ class AmortizedPosterior:
     def _length(self, num_rows: int) -> int:
         """The length that rows are padded to; the flat encoder has one length of its own."""
         model = self.network.config.model
+        if self.task.has_fixed_rows:
+            return num_rows
         return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
 
     def base_of(self, padded: Dataset) -> Affine:

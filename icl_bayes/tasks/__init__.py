@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from icl_bayes.tasks.base import Features, Task
+from icl_bayes.tasks.custom import CUSTOM, load_program
 from icl_bayes.tasks.efa import SCENARIOS as EFA_SCENARIOS
 from icl_bayes.tasks.efa import make_efa
 from icl_bayes.tasks.fa import SCENARIOS as FA_SCENARIOS
@@ -46,13 +47,16 @@ def task_names() -> list[str]:
 def make_task(name: str, **options: Any) -> Task:
     """A built-in task by name, e.g. ``make_task("glm/5", num_columns=5)``.
 
-    Options that a family does not have, such as the covariates of a model without any, are passed over.
+    Options that a family does not have, such as the covariates of a model without any, are passed over. A task of
+    one's own is called ``custom/module:name`` and imported from there (:func:`icl_bayes.tasks.custom.load_program`).
 
     Raises:
         ValueError: for an unknown family or scenario, or an option of no family, listing the choices.
     """
+    if name.startswith(f"{CUSTOM}/"):
+        return load_program(name.removeprefix(f"{CUSTOM}/"))
     if name not in task_names():
-        raise ValueError(f"Unknown task {name!r}; choices: {', '.join(task_names())}.")
+        raise ValueError(f"Unknown task {name!r}; choices: {', '.join(task_names())}, or custom/module:name.")
     known = sorted({option for family in FAMILIES.values() for option in family.options})
     unknown = sorted(set(options) - set(known))
     if unknown:
@@ -62,4 +66,4 @@ def make_task(name: str, **options: Any) -> Task:
     return FAMILIES[family].make(int(scenario), **own)
 
 
-__all__ = ["FAMILIES", "Family", "Features", "Task", "make_task", "task_names"]
+__all__ = ["CUSTOM", "FAMILIES", "Family", "Features", "Task", "load_program", "make_task", "task_names"]

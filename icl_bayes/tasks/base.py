@@ -7,9 +7,8 @@ the reference cannot drift apart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 import jax
@@ -18,40 +17,32 @@ import numpy as np
 from numpyro import handlers
 
 from icl_bayes.precision import full_precision
-from icl_bayes.tasks.coordinates import Coordinate, resolve
+from icl_bayes.tasks.coordinates import Coordinate
 from icl_bayes.tasks.features import Features
-from icl_bayes.tasks.information import expected_information, observation_parameters
+from icl_bayes.tasks.latent_program import LatentProgram
 from icl_bayes.tasks.padding_check import require_padding_invariance
-from icl_bayes.tasks.program import InCoordinates, Site, observations, observed_log_prob
+from icl_bayes.tasks.row_features import make_row_features, make_row_validator, row_scales, simulate_rows_of
+from icl_bayes.tasks.user_model import Inputs, read_model
 from icl_bayes.types import Array, Dataset, Sites
 
 
-@dataclass(frozen=True, eq=False)
-class Task:
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Task(LatentProgram):
     """A statistical model with everything needed to train and judge a network for it.
 
-    Attributes:
-        name: ``family/scenario``, e.g. ``glm/5``.
-        model: NumPyro program ``model(dataset)``. It reads covariates and constants from the
-            data set, observes the response rows the data set has and simulates those it lacks,
-            and honours ``dataset.row_mask`` (``numpyro.handlers.mask``).
+    Attributes beside those of :class:`LatentProgram`:
         inputs: ``(rng_key, row_mask) -> {row name: array}``, the covariate prior.
-        responses: rows that the program simulates.
-        target, nuisance, compared: names of latent sites (``compared`` within ``target``).
         constants: default prior hyper-parameters.
         hyperprior: log-uniform training ranges ``{constant: (low, high)}``; constants not named
             keep their default.
         features: ``dataset -> Features``, what networks read.
         validate: family-specific checks and conversions of a user's data set.
-        example: a valid data set of the task, from which shapes are traced.
         starts: ``dataset -> {site: (k, *site_shape)}``, where mode searches begin beside zero, which is
             near the prior median; for posteriors that may have several modes. Sites left out start there.
         accept: ``dataset -> bool ()``, whether a simulated data set is kept. A rule on the data
             alone leaves every posterior unchanged; tables record its rate.
-        overrides: coordinate overrides per site (see ``coordinates.resolve``).
         paper_num_rows: number of rows in the published scenario.
         options: what ``make_task`` was called with; stored in checkpoints.
-        derived: ``sites -> {name: value}`` of one draw, quantities computed from its sites and returned beside them.
         denoise: ``(x (dim,), alpha (), sigma (), dataset) -> (mean, center)``, an estimate ``(dim,)`` of theta from
             the data and the noisy view ``x = alpha theta + sigma noise``, and one from the data alone, near it; for
             velocities that correct it.
@@ -61,36 +52,28 @@ class Task:
         responsibilities: ``(theta (dim,), dataset) -> (n, M)``, of a mixture: the probability of every component for
             every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
-        num_exchangeable: number of components that may be permuted, the leading axis of every site; 0 for none.
+        row_range: fewest and most rows of a data set, where that is known; where they are equal the number is fixed,
+            theta may have a part for every row, and no rows are padded.
         has_far_modes: whether posteriors may have modes that chains do not cross, beside those by permutation; the
             reference is then tempered SMC.
     """
 
-    name: str
-    model: Callable[[Dataset], None]
     inputs: Callable[[Array, Array], dict[str, Array]]
-    responses: tuple[str, ...]
-    target: tuple[str, ...]
-    compared: tuple[str, ...]
     constants: Mapping[str, float]
     features: Callable[[Dataset], Features]
     validate: Callable[[Dataset], Dataset]
-    example: Dataset
     paper_num_rows: int
-    nuisance: tuple[str, ...] = ()
     starts: Callable[[Dataset], Sites] | None = None
     accept: Callable[[Dataset], Array] | None = None
     hyperprior: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    overrides: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
-    derived: Callable[[Sites], dict[str, Array]] | None = None
     denoise: Callable[[Array, Array, Array, Dataset], tuple[Array, Array]] | None = None
     summaries: Callable[[Dataset], Array] | None = None
     spread: Callable[[Array, Array, Array, Dataset, Array], Array] | None = None
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
-    num_exchangeable: int = 0
     has_far_modes: bool = False
+    row_range: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         latent = set(self.sites)
@@ -102,184 +85,104 @@ class Task:
             )
         if not set(self.compared) <= set(self.target):
             raise ValueError(f"Task {self.name!r}: compared sites {self.compared} must be target sites.")
-        require_padding_invariance(self)
+        if not self.has_fixed_rows:
+            require_padding_invariance(self)
 
-    # ---------------------------------------------------------------- structure
+    @classmethod
+    def from_numpyro(
+        cls,
+        model: Callable[..., Any],
+        inputs: Inputs | None = None,
+        *,
+        num_rows: int | tuple[int, int],
+        rows: str | None = None,
+        target: Sequence[str] | None = None,
+        compared: Sequence[str] | None = None,
+        constants: Mapping[str, float] | None = None,
+        hyperprior: Mapping[str, tuple[float, float]] | None = None,
+        overrides: Mapping[str, str] | None = None,
+        features: Callable[[Dataset], Features] | None = None,
+        accept: Callable[[Dataset], Array] | None = None,
+        derived: Callable[[Sites], dict[str, Array]] | None = None,
+        has_far_modes: bool = False,
+        name: str = "",
+    ) -> Task:
+        """A task from any NumPyro model, as it is written.
 
-    @cached_property
-    def sites(self) -> dict[str, Site]:
-        """Blocks of ``theta`` in the program's order (targets lead when the program says so)."""
+        The model takes what it conditions on by name, and returns data where its responses are missing: an argument
+        with the default ``None`` is a response, observed by the one site it is passed to (``obs=y``). Rows in a plate
+        are masked where data sets are padded. Discrete latent sites are summed out where they have finitely many
+        values: row by row in the plate over rows, jointly elsewhere.
 
-        found: dict[str, tuple[tuple[int, ...], str]] = {}
+        Args:
+            model: e.g. ``def model(x, y=None)``. It may also take ``num_rows`` (the length of the row axis) and
+                ``row_mask`` ``(n,)``, to be applied by itself (``numpyro.handlers.mask``) where rows are no plate.
+            inputs: ``(rng_key, num_rows) -> {argument: (num_rows,) or (num_rows, p)}``, the law of the covariates in
+                training; traceable. None for models without. Whole numbers from 0 to K - 1 are read as labels.
+            num_rows: of every data set, or the fewest and the most.
+            rows: name of the plate over rows, found by its size if there is one such plate.
+            target: sites that networks answer; all continuous ones by default. What is left out is a nuisance, and
+                then there are no importance weights.
+            compared: sites that metrics compare; those of the target by default.
+            constants: positive prior constants that the model takes as arguments, with defaults; networks read them.
+            hyperprior: ranges of constants in training, ``{name: (low, high)}``.
+            overrides: coordinates per site, see :func:`icl_bayes.tasks.coordinates.resolve`.
+            features: what networks read instead of all columns on one scale.
+            accept, derived, has_far_modes: see the attributes.
+            name: by default ``custom/`` and the model's.
 
-        def trace_shapes() -> tuple[()]:
-            trace = handlers.trace(handlers.seed(self.model, jax.random.key(0))).get_trace(self.example)
-            for name, message in trace.items():
-                if message["type"] == "sample" and not message["is_observed"] and name not in self.responses:
-                    coordinate, fn = resolve(message["fn"], self.overrides.get(name))
-                    found[name] = (coordinate.shape(fn), coordinate.name)
-            return ()
-
-        jax.eval_shape(trace_shapes)  # shapes alone: running the program would compile each of its operations
-        blocks, start = {}, 0
-        for name, (shape, coordinate) in found.items():
-            size = int(np.prod(shape, dtype=int))
-            blocks[name] = Site(start, size, tuple(shape), coordinate)
-            start += size
-        return blocks
+        Raises:
+            ValueError: for what can't be done, in words: improper priors, factors, parameters, subsampling, discrete
+                sites without a finite list of values, dimensions that change with the rows, rows that padding would
+                falsify.
+        """
+        low, high = (num_rows, num_rows) if isinstance(num_rows, int) else num_rows
+        if not 1 <= low <= high:
+            raise ValueError(f"num_rows must be a number of rows, or the fewest and the most; received {num_rows}.")
+        usual = round(float(np.sqrt(low * high)))
+        fixed = dict(constants or {})
+        read = read_model(model, inputs, rows=rows, num_rows=usual, has_fixed_rows=low == high, constants=fixed)
+        name = name or f"custom/{getattr(model, '__name__', type(model).__name__)}"
+        answered = tuple(read.latent if target is None else target)
+        unknown = sorted(set(answered) - set(read.latent))
+        if unknown:
+            raise ValueError(f"target has {unknown}; the continuous latent sites of the model are {list(read.latent)}.")
+        simulated = simulate_rows_of(read.program, read.inputs, read.responses, fixed, high)
+        scales = row_scales(simulated, read.responses)
+        return cls(
+            name=name,
+            model=read.program,
+            inputs=read.inputs,
+            responses=read.responses,
+            target=answered,
+            nuisance=tuple(site for site in read.latent if site not in answered),
+            compared=answered if compared is None else tuple(compared),
+            constants=fixed,
+            hyperprior=dict(hyperprior or {}),
+            features=features or make_row_features(scales, fixed, usual),
+            validate=make_row_validator(name, read.example, scales, read.supports, (low, high)),
+            example=read.example,
+            paper_num_rows=usual,
+            overrides=dict(overrides or {}),
+            accept=accept,
+            derived=derived,
+            has_far_modes=has_far_modes,
+            row_range=(low, high),
+        )
 
     @property
-    def dim(self) -> int:
-        """Length of ``theta``."""
-        return sum(site.size for site in self.sites.values())
-
-    @property
-    def coordinate_names(self) -> dict[str, str]:
-        """The unconstraining map of every site, as stored in checkpoints."""
-        return {name: site.coordinate for name, site in self.sites.items()}
+    def has_fixed_rows(self) -> bool:
+        """Whether all data sets have the same number of rows."""
+        return self.row_range is not None and self.row_range[0] == self.row_range[1]
 
     @property
     def num_columns(self) -> int:
         return int(self.options.get("num_columns", 0))
 
-    @cached_property
-    def components(self) -> np.ndarray:
-        """Where the coordinates of each exchangeable component lie in ``theta``, ``(num_exchangeable, k)``."""
-        blocks = [
-            np.arange(site.start, site.start + site.size).reshape(self.num_exchangeable, -1)
-            for site in self.sites.values()
-        ]
-        return np.concatenate(blocks, axis=1)
-
-    @cached_property
-    def compared_components(self) -> np.ndarray:
-        """Where each exchangeable component lies in :meth:`compared_matrix`, ``(num_exchangeable, k)``."""
-        blocks, start = [], 0
-        for name in self.compared:
-            size = int(np.prod(self._constrained_shapes[name], dtype=int))
-            blocks.append(np.arange(start, start + size).reshape(self.num_exchangeable, -1))
-            start += size
-        return np.concatenate(blocks, axis=1)
-
-    def relabel(self, theta: Array, order: Array) -> Array:
-        """``theta`` ``(dim,)`` with its exchangeable components in another order ``(num_exchangeable,)``."""
-        return theta.at[self.components.ravel()].set(theta[jnp.asarray(self.components)[order].ravel()])
-
     @property
     def has_response(self) -> bool:
         """Whether some rows are predicted from others, as in a regression."""
         return set(self.responses) != set(self.example.rows)
-
-    # ---------------------------------------------------------------- the program, in coordinates
-
-    def _run(self, theta: Array, dataset: Dataset) -> tuple[Array, dict]:
-        coordinates = InCoordinates(self.model, theta, self.sites, self.overrides)
-        # Values lie in their support by construction; validation inside jit would only slow tracing.
-        trace = handlers.trace(handlers.seed(coordinates, jax.random.key(0))).get_trace(dataset)
-        return coordinates.log_prior, trace
-
-    @full_precision
-    def log_joint(self, theta: Array, dataset: Dataset) -> Array:
-        """Log density of ``theta`` and the observed rows, ``()``.
-
-        The program is traced once per shape, however often this is differentiated: it must not branch on values.
-
-        Args:
-            theta: ``(dim,)`` unconstrained; the Jacobian of the coordinates is included.
-            dataset: prepared data set; padded rows contribute nothing.
-        """
-        return self._log_joint(theta, dataset)
-
-    # Kept by the task and not by a decorator, whose cache would keep every task that was ever made.
-    @cached_property
-    def _log_joint(self) -> Callable[[Array, Dataset], Array]:
-        def log_joint(theta: Array, dataset: Dataset) -> Array:
-            log_prior, trace = self._run(theta, dataset)
-            return log_prior + observed_log_prob(trace)
-
-        return jax.jit(log_joint)
-
-    @full_precision
-    def log_prior(self, theta: Array, dataset: Dataset) -> Array:
-        """Log prior density of ``theta`` ``(dim,)`` in its unconstrained coordinates, ``()``."""
-        return self._run(theta, dataset)[0]
-
-    @full_precision
-    def log_likelihood(self, theta: Array, dataset: Dataset) -> Array:
-        """Log probability of the observed rows given ``theta``, ``()``."""
-        return observed_log_prob(self._run(theta, dataset)[1])
-
-    @full_precision
-    def fisher_information(self, theta: Array, dataset: Dataset) -> Array:
-        """Expected information of the observed rows plus the identity, ``(dim, dim)``.
-
-        The identity stands for the prior, which is (about) standard normal in ``theta``. Only for
-        programs whose observation laws are known to :mod:`icl_bayes.tasks.information`.
-        """
-        return self._fisher_information(theta, dataset)
-
-    @cached_property
-    def _fisher_information(self) -> Callable[[Array, Dataset], Array]:
-        def information(theta: Array, dataset: Dataset) -> Array:
-            return expected_information(lambda theta: observations(self._run(theta, dataset)[1]), theta)
-
-        return jax.jit(information)
-
-    @cached_property
-    def has_fisher_information(self) -> bool:
-        """Whether every observation law of the program has a known expected information."""
-
-        def known(theta: Array) -> list[bool]:
-            laws = observations(self._run(theta, self.example)[1])
-            supported.extend(observation_parameters(fn) is not None for fn, _ in laws)
-            return []
-
-        supported: list[bool] = []
-        jax.eval_shape(known, jnp.zeros(self.dim))
-        return all(supported)
-
-    @full_precision
-    def curvature(self, theta: Array, dataset: Dataset) -> Array:
-        """A positive semi-definite metric for mode finding: Fisher information where known.
-
-        Otherwise minus the Hessian of the log joint with its eigenvalues made positive.
-        """
-        if self.has_fisher_information:
-            return self.fisher_information(theta, dataset)
-        hessian = -jax.jacfwd(jax.grad(self.log_joint))(theta, dataset)
-        eigenvalues, vectors = jnp.linalg.eigh(0.5 * (hessian + hessian.T))
-        return (vectors * jnp.maximum(jnp.abs(eigenvalues), 0.05)) @ vectors.T
-
-    @full_precision
-    def constrain(self, theta: Array, dataset: Dataset) -> dict[str, Array]:
-        """Named sites of one ``theta`` ``(dim,)``, in the units of the model, and what is derived from them."""
-        trace = self._run(theta, dataset)[1]
-        sites = {name: trace[name]["value"] for name in self.sites}
-        return sites if self.derived is None else {**sites, **self.derived(sites)}
-
-    @full_precision
-    def log_volume(self, theta: Array, dataset: Dataset) -> Array:
-        """Log absolute determinant of the Jacobian of :meth:`constrain` at ``theta`` ``(dim,)``, ``()``.
-
-        A density of ``theta`` minus this is the density of the sites in their units.
-        """
-
-        def flat(theta: Array) -> Array:
-            sites = self.constrain(theta, dataset)
-            return jnp.concatenate([jnp.ravel(sites[name]) for name in self.sites])
-
-        return jnp.linalg.slogdet(jax.jacfwd(flat)(theta))[1]
-
-    @full_precision
-    def unconstrain(self, sites: Sites, dataset: Dataset) -> Array:
-        """Inverse of :meth:`constrain` for one draw, ``(dim,)``."""
-        seeded = handlers.seed(handlers.substitute(self.model, data=dict(sites)), jax.random.key(0))
-        trace = handlers.trace(seeded).get_trace(dataset)
-        pieces = []
-        for name in self.sites:
-            coordinate, fn = resolve(trace[name]["fn"], self.overrides.get(name))
-            pieces.append(jnp.ravel(coordinate.unconstrain(fn, trace[name]["value"])))
-        return jnp.concatenate(pieces)
 
     # ---------------------------------------------------------------- simulation
 
@@ -366,31 +269,6 @@ class Task:
             if not np.isfinite(value).all() or (value <= 0).any():
                 raise ValueError(f"Prior constant {name!r} must be positive and finite; received {value}.")
         return self.validate(dataset.replace(constants=constants))
-
-    # ---------------------------------------------------------------- named draws as matrices
-
-    def site_names(self, which: str = "compared") -> list[str]:
-        """Column labels of :meth:`compared_matrix` (or of ``target``), e.g. ``beta[0]``."""
-        labels = []
-        for name in getattr(self, which):
-            shape = self._constrained_shapes[name]
-            labels += [name] if not shape else [f"{name}{list(index)}" for index in np.ndindex(*shape)]
-        return labels
-
-    def compared_matrix(self, sites: Sites) -> np.ndarray:
-        """Stacked draws of the compared sites, ``(num_draws, D)`` float64, constrained units."""
-        columns = [np.asarray(sites[name], np.float64) for name in self.compared]
-        return np.concatenate([column.reshape(column.shape[0], -1) for column in columns], axis=1)
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Names of what :meth:`constrain` returns: sites, then what is derived from them."""
-        return (*self.sites, *(name for name in self._constrained_shapes if name not in self.sites))
-
-    @cached_property
-    def _constrained_shapes(self) -> dict[str, tuple[int, ...]]:
-        sites = jax.eval_shape(self.constrain, jnp.zeros(self.dim), self.example)
-        return {name: tuple(value.shape) for name, value in sites.items()}
 
 
 __all__ = ["Coordinate", "Features", "Task"]

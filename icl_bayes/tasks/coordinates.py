@@ -161,6 +161,40 @@ def _half_normal_inverse(fn: _Broadcast, value: Array) -> Array:
     return jnp.where(z < 0.6744897501960817, lower, _upper_tail_to_normal(_LOG_2 + log_ndtr(-z)))
 
 
+def _cotangent_of_tail(u: Array, share: float) -> Array:
+    """``1 / tan(share pi P(tail))`` of the tail beyond ``u > 0``; its leading term where the tail is tiny."""
+    near = 1.0 / jnp.tan(share * jnp.pi * ndtr(-jnp.where(u < 4.0, u, 4.0)))
+    far = jnp.exp(-log_ndtr(-jnp.where(u < 4.0, 4.0, u))) / (share * jnp.pi)
+    return jnp.where(u < 4.0, near, far)
+
+
+def _cauchy_forward(fn: _Broadcast, u: Array) -> Array:
+    is_outer = jnp.abs(u) > 0.5  # not by maximum(), whose derivative is halved where both agree
+    outer = jnp.sign(u) * _cotangent_of_tail(jnp.abs(jnp.where(is_outer, u, 1.0)), 1.0)
+    inner = jnp.tan(jnp.pi * (ndtr(jnp.where(is_outer, 0.0, u)) - 0.5))
+    return fn.loc + fn.scale * jnp.where(is_outer, outer, inner)
+
+
+def _cauchy_inverse(fn: _Broadcast, value: Array) -> Array:
+    z = (value - fn.loc) / fn.scale
+    tail = jnp.arctan(1.0 / jnp.maximum(jnp.abs(z), 0.5)) / jnp.pi
+    inner = ndtri(0.5 + jnp.arctan(jnp.clip(z, -0.5, 0.5)) / jnp.pi)
+    return jnp.where(jnp.abs(z) > 0.5, jnp.sign(z) * _upper_tail_to_normal(jnp.log(tail)), inner)
+
+
+def _half_cauchy_forward(fn: _Broadcast, u: Array) -> Array:
+    upper = _cotangent_of_tail(jnp.where(u > 0, u, 1.0), 0.5)
+    lower = jnp.tan(0.5 * jnp.pi * ndtr(jnp.where(u > 0, 0.0, u)))
+    return fn.scale * jnp.where(u > 0, upper, lower)
+
+
+def _half_cauchy_inverse(fn: _Broadcast, value: Array) -> Array:
+    z = value / fn.scale
+    tail = 2.0 / jnp.pi * jnp.arctan(1.0 / jnp.maximum(z, 1.0))
+    lower = -_upper_tail_to_normal(jnp.log(2.0 / jnp.pi * jnp.arctan(jnp.minimum(z, 1.0))))
+    return jnp.where(z > 1.0, _upper_tail_to_normal(jnp.log(tail)), lower)
+
+
 def _softplus_log(w: Array) -> Array:
     """``log(softplus(w))``, which tends to ``w`` where the softplus itself underflows."""
     safe = jnp.maximum(w, -15.0)
@@ -233,6 +267,8 @@ _REGISTRY: dict[type, Coordinate] = {
     dist.Laplace: Coordinate("scaled_laplace", _scaled_laplace_constrain, _scaled_laplace_unconstrain),
     dist.Exponential: Coordinate("softplus_exponential", _softplus_constrain, _softplus_unconstrain),
     dist.HalfNormal: _gaussianizing("half_normal", _half_normal_forward, _half_normal_inverse),
+    dist.Cauchy: _gaussianizing("cauchy", _cauchy_forward, _cauchy_inverse),
+    dist.HalfCauchy: _gaussianizing("half_cauchy", _half_cauchy_forward, _half_cauchy_inverse),
     dist.Uniform: _gaussianizing(
         "uniform",
         lambda fn, u: fn.low + (fn.high - fn.low) * ndtr(u),

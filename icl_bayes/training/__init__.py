@@ -4,6 +4,7 @@ from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_chec
 from icl_bayes.training.config import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
 from icl_bayes.training.fit import fit
 from icl_bayes.training.network import Network, build_network
+from icl_bayes.training.train import train
 
 __all__ = [
     "Checkpoint",
@@ -18,4 +19,5 @@ __all__ = [
     "fit",
     "load_checkpoint",
     "save_checkpoint",
+    "train",
 ]

@@ -22,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from icl_bayes.tasks import Task
+from icl_bayes.tasks import CUSTOM, Task
 from icl_bayes.training.config import NetworkConfig, from_dict
 
 FORMAT_VERSION = 1
@@ -161,8 +161,12 @@ def save_checkpoint(
     return directory
 
 
-def load_checkpoint(directory: str | Path) -> Checkpoint:
+def load_checkpoint(directory: str | Path, task: Task | None = None) -> Checkpoint:
     """Read a checkpoint directory.
+
+    Args:
+        task: what the network was trained for, if it is a task of one's own: no code is imported from an address
+            that a file contains.
 
     Raises:
         CheckpointError: with what was found and what to do.
@@ -202,7 +206,12 @@ def load_checkpoint(directory: str | Path) -> Checkpoint:
             f"{directory}: the weights are not those that {MANIFEST} describes (fingerprint {identity} instead of "
             f"{manifest['weights']}); files were mixed up."
         )
-    task = config.task.build()
+    if config.task.family == CUSTOM and task is None:
+        raise CheckpointError(
+            f"{directory} holds a network for a model of your own, {config.task.program!r}, and code is not imported "
+            "because a file says so. Hand the task over: load(directory, task=task), or --task module:name."
+        )
+    task = task or config.task.build()
     _check_program(directory, manifest, task)
     return Checkpoint(config, arrays, manifest["provenance"], manifest["calibration"], identity, task)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
 from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.precision import MATMUL_PRECISIONS
-from icl_bayes.tasks import Task, make_task
+from icl_bayes.tasks import CUSTOM, Task, make_task
 
+SMALL_BUCKET = 64
 METRICS = ("posterior", "prior", "pilots")
 POOLED_LOSSES = ("stable_target", "stein_target")
 
@@ -23,6 +25,7 @@ class TaskConfig:
         num_columns: number of covariates.
         covariates: covariate prior in simulation.
         hyperprior: ``fixed`` (the paper's constants) or ``varied``.
+        program: of the family ``custom``: where a user's own task is, ``module:name``, or what it is called.
     """
 
     family: str = "glm"
@@ -30,12 +33,23 @@ class TaskConfig:
     num_columns: int = 5
     covariates: str = "mixture"
     hyperprior: str = "fixed"
+    program: str = ""
+
+    def __post_init__(self) -> None:
+        if (self.family == CUSTOM) != bool(self.program):
+            raise ValueError(
+                f"task.family={CUSTOM} and task.program=module:name belong together; received task.family="
+                f"{self.family!r} and task.program={self.program!r}."
+            )
 
     @property
     def name(self) -> str:
+        if self.program:
+            return f"{CUSTOM}/{self.program}"
         return f"{self.family}/{self.scenario}"
 
     def build(self) -> Task:
+        """The task; one of a user's own is imported from where it is."""
         return make_task(
             self.name, num_columns=self.num_columns, covariates=self.covariates, hyperprior=self.hyperprior
         )
@@ -222,6 +236,19 @@ class NetworkConfig:
             )
         if self.model.inputs == "theta_and_score" and self.model.base == "gaussian":
             raise ValueError("model.inputs=theta_and_score needs another model.base than gaussian.")
+
+    def for_task(self, task: Task) -> NetworkConfig:
+        """The same, trained on as many rows as a task says that its data sets have."""
+        if task.row_range is None:
+            return self
+        low, high = task.row_range
+        if low == high:
+            rows = {"fixed_rows": low, "row_buckets": [low], "bucket_weights": [1.0]}
+        elif high <= SMALL_BUCKET:
+            rows = {"row_buckets": [high], "bucket_weights": [1.0], "min_rows": low}
+        else:
+            rows = {"row_buckets": [max(SMALL_BUCKET, low), high], "bucket_weights": [0.85, 0.15], "min_rows": low}
+        return dataclasses.replace(self, training=dataclasses.replace(self.training, **rows))
 
     @property
     def _moves_in_base(self) -> bool:

@@ -20,6 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from icl_bayes.provenance import collect_provenance
+from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import (
     CheckpointError,
     flatten,
@@ -62,6 +63,7 @@ def fit(
     config: NetworkConfig,
     run_dir: str | Path,
     *,
+    task: Task | None = None,
     console: Console | None = None,
     evaluate: bool = True,
     stop_after_steps: int | None = None,
@@ -72,6 +74,7 @@ def fit(
     Args:
         config: everything about the network; a directory that holds a run with another
             configuration is refused.
+        task: what ``config.task`` builds, where it is at hand.
         run_dir: receives ``metrics.csv``, ``state-*`` (resume) and ``network`` (weights).
         evaluate: compute the periodic held-out C2ST.
         stop_after_steps: end early, after the chunk that reaches this step (the schedule is unchanged),
@@ -86,7 +89,7 @@ def fit(
     """
     console = console or Console()
     run_dir = Path(run_dir)
-    network = build_network(config)  # first: a configuration that is refused must not claim the directory
+    network = build_network(config, task)  # first: a configuration that is refused must not claim the directory
     run_dir.mkdir(parents=True, exist_ok=True)
     _claim(run_dir, config)
     settings = config.training

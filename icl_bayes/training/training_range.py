@@ -37,7 +37,7 @@ def training_range(network: Network) -> dict[str, Any]:
     settings, task = network.config.training, network.task
     low = settings.fixed_rows or settings.min_rows
     high = settings.max_rows
-    padded, share = min(high, 128), network.config.targets.shrunk_share
+    padded, share = (high if settings.fixed_rows else min(high, 128)), network.config.targets.shrunk_share
 
     def one(rng_key: jax.Array) -> tuple[dict[str, jax.Array], jax.Array]:
         rows_key, data_key = jax.random.split(rng_key)

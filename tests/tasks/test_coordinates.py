@@ -45,6 +45,9 @@ CASES = {
     "half_normal, softplus": Case(
         dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "softplus_half_normal", None, override="softplus"
     ),
+    # In the lower tail float32 keeps the difference from the median; in the upper one the ratio to the scale.
+    "cauchy": Case(dist.Cauchy(0.5, 2.0), scipy.stats.cauchy(0.5, 2.0), "cauchy", EXACT),
+    "half_cauchy": Case(dist.HalfCauchy(2.0), scipy.stats.halfcauchy(scale=2.0), "half_cauchy", EXACT),
     # Near its upper end a uniform variable has the spacing of float32 at one, 6e-8.
     "uniform": Case(dist.Uniform(-1.0, 3.0), scipy.stats.uniform(-1.0, 4.0), "uniform", EXACT, widest=3.5),
     "gamma": Case(dist.Gamma(5.0, 2.0), scipy.stats.gamma(5.0, scale=0.5), "gamma_cube_root", 2e-3),

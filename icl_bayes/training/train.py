@@ -1,0 +1,53 @@
+"""Training in one call, for a task at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from rich.console import Console
+
+from icl_bayes.tasks import CUSTOM, FAMILIES, Task
+from icl_bayes.training.budget import with_budget
+from icl_bayes.training.config import NetworkConfig, TargetsConfig, TaskConfig
+from icl_bayes.training.fit import fit
+
+
+def train(
+    task: Task,
+    directory: str | Path,
+    *,
+    minutes: float = 5.0,
+    config: NetworkConfig | None = None,
+    console: Console | None = None,
+    evaluate: bool = True,
+) -> Path:
+    """Train a network for a task, or go on with a run that was interrupted.
+
+    Args:
+        task: of one's own (:meth:`Task.from_numpyro`) or built in.
+        directory: of the run, see :func:`icl_bayes.training.fit`.
+        minutes: about how long the training steps take on this machine, compilation apart; 0 for the number of steps
+            that ``config`` says.
+        config: architecture, flow, targets and training; by default the informed network of the command line. What it
+            says of the task is replaced.
+        evaluate: whether to compute the periodic held-out C2ST.
+
+    Returns:
+        The directory of the network, for ``icl_bayes.load(directory, task=task)``.
+    """
+    config = config or NetworkConfig(targets=TargetsConfig(mode_starts=2))
+    config = dataclasses.replace(config, task=task_config(task)).for_task(task)
+    if minutes:
+        config = with_budget(config, minutes, Path(directory), task)
+    return fit(config, directory, task=task, console=console, evaluate=evaluate)
+
+
+def task_config(task: Task) -> TaskConfig:
+    """What a configuration says of a task."""
+    family, _, rest = task.name.partition("/")
+    if family not in FAMILIES:
+        return TaskConfig(family=CUSTOM, program=rest or task.name)
+    known = {field.name for field in dataclasses.fields(TaskConfig)}
+    options = {name: value for name, value in task.options.items() if name in known}
+    return TaskConfig(family=family, scenario=int(rest), **options)
