@@ -110,7 +110,7 @@ _SAMPLE_OPTIONS = {
     "--target": "target",
     "--polish": "polish",
     "--net": "net",
-    "--task": "task",
+    "--task": "program",
     "--draws": "draws",
     "--seed": "seed",
     "--out": "out",

@@ -41,7 +41,7 @@ def sample(settings: SampleSettings) -> Posterior:
     from icl_bayes.datasets import Table, load_columns, load_csv
 
     features = settings.features or None
-    if settings.task and (settings.target or settings.standardize or settings.features):
+    if settings.program and (settings.target or settings.standardize or settings.features):
         raise ConfigError(
             "With --task the model says which columns it takes, by the names of its rows; leave out --target, "
             "--features and --standardize."
@@ -61,7 +61,7 @@ def sample(settings: SampleSettings) -> Posterior:
 
     # A program that runs once is sooner compiled plainly: half the time, and draws equal to rounding.
     jax.config.update("jax_disable_most_optimizations", True)
-    own = load_program(settings.task) if settings.task else None
+    own = load_program(settings.program) if settings.program else None
     net = load(settings.net, task=own)
     if own is None:  # the code of a task of one's own may change without the configuration saying so
         net.store = ProgramStore(cache_root() / "programs", QUICK_TO_COMPILE)

@@ -51,6 +51,8 @@ def expand_short_forms(command: str, overrides: Sequence[str]) -> list[str]:
 
 
 def _own_task(command: str, address: str, *, names_out: bool) -> list[str]:
+    if command == "sample":
+        return [f"program='{address}'"]
     if command != "train":
         return ["family=custom", f"scenario='{address}'"]
     out = [] if names_out else [f"out=runs/{address.rpartition(':')[2]}-${{variant}}"]

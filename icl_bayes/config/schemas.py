@@ -59,7 +59,7 @@ class SampleSettings:
         file: a CSV file whose first line names the columns.
         target: name of the response column; empty for a model without response.
         net: shipped network or checkpoint directory.
-        task: ``module:name`` of a task of one's own, for which the network was trained; its rows are columns of the
+        program: ``module:name`` of a task of one's own, for which the network was trained; its rows are columns of the
             file by their names.
         draws: number of posterior draws.
         seed: of the draws.
@@ -74,7 +74,7 @@ class SampleSettings:
     file: str
     net: str
     target: str = ""
-    task: str = ""
+    program: str = ""
     draws: int = 1000
     seed: int = 0
     out: str = ""

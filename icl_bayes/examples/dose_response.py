@@ -22,11 +22,13 @@ def model(log_dose, animals, responding=None):
 
 
 def inputs(rng_key, num_rows):
-    """Doses over a few powers of e, and five to twenty animals at each."""
-    dose_key, count_key = jax.random.split(rng_key)
+    """Doses over a few powers of e, and five to twenty animals at each, in every other data set as many at all."""
+    dose_key, count_key, design_key = jax.random.split(rng_key, 3)
+    animals = jax.random.randint(count_key, (num_rows,), 5, 21)
+    is_balanced = jax.random.bernoulli(design_key)
     return {
         "log_dose": 1.5 * jax.random.normal(dose_key, (num_rows,)),
-        "animals": jax.random.randint(count_key, (num_rows,), 5, 21),
+        "animals": jnp.where(is_balanced, animals[0], animals),
     }
 
 

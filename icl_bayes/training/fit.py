@@ -183,7 +183,8 @@ def plot_metrics(run_dir: Path) -> Path:
     rows = read_metrics(run_dir / "metrics.csv")
     figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
     left.plot(rows["step"], rows["loss"], color="#0072B2", linewidth=1.0)
-    left.set(xlabel="step", ylabel="loss", title="Training loss", yscale="log")
+    scale = "log" if np.all(rows["loss"] > 0.0) else "linear"
+    left.set(xlabel="step", ylabel="loss", title="Training loss", yscale=scale)
     scored = np.isfinite(rows["held_out_c2st"])
     right.plot(rows["seconds"][scored] / 60.0, rows["held_out_c2st"][scored], "o-", color="#D55E00", label="network")
     if np.isfinite(rows["laplace_c2st"]).any():

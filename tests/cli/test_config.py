@@ -28,7 +28,8 @@ def test_every_command_composes_with_its_defaults(command):
 def test_every_choice_of_every_group_composes(command):
     for group in groups_of(command):
         for choice in choices(group):
-            needed = {"csv": ["data.path=a.csv", "data.target=y"]}.get(choice, [])
+            given = {"csv": ["data.path=a.csv", "data.target=y"], "custom": ["task.program=models:mine"]}
+            needed = given.get(choice, [])
             # Not every model goes with every loss; experiments name the pairs that do.
             if group in ("model", "flow"):
                 needed = ["flow=cosine_matching"] if group == "model" else ["model=small"]
@@ -169,3 +170,17 @@ def test_only_changed_options_are_passed_on():
     settings = BaselineConfig(nuts=NutsOptions(num_warmup=100))
     assert settings.changes("nuts") == settings.changes("nuts_jit") == {"num_warmup": 100}
     assert settings.changes("vi_full") == settings.changes("laplace") == settings.changes("parallel_hmc@5") == {}
+
+
+def test_a_task_of_ones_own_by_address():
+    address = "icl_bayes.examples.eight_schools:task"
+    train = compose("train", [f"task={address}"])
+    assert (train.task.family, train.task.program) == ("custom", address)
+    assert train.out == "runs/task-informed"
+    assert train.task.name == f"custom/{address}"
+    assert compose("train", [f"task={address}", "out=runs/here"]).out == "runs/here"
+    evaluate = compose("evaluate", [f"task={address}"])
+    assert (evaluate.family, evaluate.scenarios) == ("custom", [address])
+    assert compose("sample", ["file=a.csv", "net=runs/x", f"task={address}"]).program == address
+    with pytest.raises(ConfigError, match=r"task\.program=module:name belong together"):
+        compose("train", ["task.family=custom"])
