@@ -28,7 +28,7 @@ def log_prob_at(
     prepared = net.prepare(dataset)
     values = _checked(net.network, sites)
     num = len(next(iter(values.values())))
-    padded = prepared.pad_rows(net._length(prepared.padded_rows))
+    padded = prepared.pad_rows(net.padded_length(prepared.padded_rows))
     key = (padded.padded_rows, solver)
     if key not in net._density_programs:
         net._density_programs[key] = jax.jit(lambda *arguments: _at_points(net.network, solver, *arguments))

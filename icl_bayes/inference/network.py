@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.baselines.programs import ProgramCache, register_holder
-from icl_bayes.flow import Affine, Solver
+from icl_bayes.flow import LIKELIHOOD_BASES, Affine, Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base
 from icl_bayes.inference.densities import log_prob_at
@@ -219,7 +219,7 @@ class AmortizedPosterior:
         solver = solver or self.solver
         prepared = [self.prepare(dataset) for dataset in datasets]
         notes = [check_against_training(self.network, self.checkpoint.calibration, one) for one in prepared]
-        length = self._length(max(one.padded_rows for one in prepared))
+        length = self.padded_length(max(one.padded_rows for one in prepared))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.pad_rows(length) for one in prepared])
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
         key = ("batch", length, len(datasets), num_draws, polish, solver)
@@ -262,7 +262,7 @@ class AmortizedPosterior:
             raise ValueError(f"Expected icl_bayes.Dataset(x=X, y=y); received {type(dataset).__name__}.")
         return self.task.prepare(dataset)
 
-    def _length(self, num_rows: int) -> int:
+    def padded_length(self, num_rows: int) -> int:
         """The length that rows are padded to; the flat encoder has one length of its own."""
         model = self.network.config.model
         if self.task.has_fixed_rows:
@@ -273,6 +273,10 @@ class AmortizedPosterior:
         """The base of a prepared and padded data set, ``theta = shift + scale @ noise``."""
         return self.programs.run("base", self.network.find_base, self.params, padded).outputs[0]
 
+    def whitening(self, padded: Dataset) -> Affine | None:
+        """The base, where it is computed from the likelihood."""
+        return self.base_of(padded) if self.network.config.model.base in LIKELIHOOD_BASES else None
+
     def _draw(
         self,
         rng_key: Array,
@@ -282,7 +286,7 @@ class AmortizedPosterior:
         polish: int = 0,
         with_log_prob: bool = False,
     ) -> _Drawn:
-        length = self._length(prepared.padded_rows)
+        length = self.padded_length(prepared.padded_rows)
         padded = prepared.pad_rows(length)
         size = min(num_draws, CHUNK)
         key = ("one", length, size, polish, with_log_prob, solver)

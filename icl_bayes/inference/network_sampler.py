@@ -34,7 +34,7 @@ class NetworkSampler:
         """Draws with compile and run time apart; warnings of the range check become the status."""
         net, solver, polish = self.posterior, self.solver or self.posterior.solver, self.polish
         prepared = net.prepare(dataset)
-        length = net._length(prepared.padded_rows)
+        length = net.padded_length(prepared.padded_rows)
         size = min(num_draws, CHUNK)
         started, compilations = time.perf_counter(), net.compilations
         key = ("one", length, size, polish, False, solver)

@@ -93,7 +93,7 @@ class Novelty:
         """Between 0 and 1, see :meth:`Familiar.score`; NaN where nothing can be simulated for comparison."""
         net = self.net
         num_rows = int(np.sum(np.asarray(prepared.row_mask)))
-        padded = prepared.pad_rows(net._length(prepared.padded_rows))
+        padded = prepared.pad_rows(net.padded_length(prepared.padded_rows))
         key = (num_rows, padded.padded_rows)
         with self._lock:
             if key not in self._familiar:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from icl_bayes.flow import Solver
 from icl_bayes.inference.refinement import refine
@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from icl_bayes.inference.network import AmortizedPosterior
     from icl_bayes.inference.posterior import Posterior
     from icl_bayes.inference.sampler import Densities
+
+
+class Origin(Protocol):
+    """What draws came from, as far as a posterior needs it."""
+
+    def densities(self, dataset: Dataset, num_draws: int) -> Densities: ...
+
+    def novelty(self, dataset: Dataset) -> float: ...
+
+    def refine(self, post: Posterior, rng_key: Array, target: float) -> Posterior: ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from icl_bayes.inference.certificate import Certificate
     from icl_bayes.inference.mixture import Mixture
-    from icl_bayes.inference.origin import NetworkOrigin
+    from icl_bayes.inference.origin import Origin
     from icl_bayes.inference.predictive import PredictiveFit
     from icl_bayes.inference.sampler import Densities
 
@@ -34,7 +34,7 @@ class Posterior(Mapping[str, np.ndarray]):
         notes: warnings about the data set, in words; empty if it lies in the training range.
         info: network, weights, solver and seconds.
         densities: of the draws, if they were asked for.
-        origin: the network that the draws came from, if they did.
+        origin: what the draws came from, which can check and repair them.
         known_certificate: the result of :meth:`certificate` or :meth:`refine`, once computed.
     """
 
@@ -45,7 +45,7 @@ class Posterior(Mapping[str, np.ndarray]):
     notes: tuple[str, ...] = ()
     info: dict[str, Any] = field(default_factory=dict)
     densities: Densities | None = None
-    origin: NetworkOrigin | None = None
+    origin: Origin | None = None
     known_certificate: Certificate | None = None
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -129,10 +129,10 @@ class Posterior(Mapping[str, np.ndarray]):
             target: estimated total variation from the posterior at which draws are left as they are.
 
         Raises:
-            ValueError: for draws that did not come from a network.
+            ValueError: for draws of unknown origin.
         """
         if self.origin is None:
-            raise ValueError("These draws did not come from a network, so there is nothing to refine them with.")
+            raise ValueError("It is not known what these draws came from, so there is nothing to refine them with.")
         return self.origin.refine(self, rng_key, target)
 
     def _known_densities(self) -> Densities:

@@ -15,22 +15,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
+from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.baselines.reference import reference_draws
 from icl_bayes.baselines.smc import supports_smc
 from icl_bayes.evaluation.importance_weights import MIN_DRAWS, report_weights
 from icl_bayes.evaluation.stationarity import mean_distance, stationarity
-from icl_bayes.flow import LIKELIHOOD_BASES, Affine
+from icl_bayes.flow import Affine
 from icl_bayes.inference.certificate import FATAL, MAX_KHAT, UNSEEN, Certificate, Step, certify, unfamiliar
 from icl_bayes.inference.repairs import Moved, Repairs, resample
-from icl_bayes.types import Array
+from icl_bayes.types import Array, Dataset
 
 if TYPE_CHECKING:
-    from icl_bayes.inference.network import AmortizedPosterior
     from icl_bayes.inference.posterior import Posterior
 
 FIRST_MOVES, LONGER_MOVES = 5, (20, 80)
@@ -66,13 +66,31 @@ class _Outcome(NamedTuple):
     memory: float = 1.0
 
 
-def refine(net: AmortizedPosterior, post: Posterior, rng_key: Array, target: float) -> Posterior:
+class Source(Protocol):
+    """Where raw draws come from, as far as repairs need it.
+
+    Attributes:
+        programs: compiled programs of repairs.
+    """
+
+    programs: ProgramCache
+
+    def padded_length(self, num_rows: int) -> int:
+        """The length to which rows are padded."""
+        ...
+
+    def whitening(self, padded: Dataset) -> Affine | None:
+        """A Gaussian that was found from the posterior, not from draws; ``None`` if there is none."""
+        ...
+
+
+def refine(source: Source, post: Posterior, rng_key: Array, target: float) -> Posterior:
     """See :meth:`icl_bayes.Posterior.refine`."""
     if not 0.0 <= target <= 1.0:
         raise ValueError(f"target is a total variation, between 0 and 1; received {target}.")
     if post.num_draws < MIN_DRAWS or post.task.nuisance:
         return replace(post, known_certificate=post.certificate())
-    return _Refinement(net, post, rng_key, target).run()
+    return _Refinement(source, post, rng_key, target).run()
 
 
 @dataclass
@@ -84,7 +102,7 @@ class _Refinement:
         raw: the certificate of the raw draws, if densities are known.
     """
 
-    net: AmortizedPosterior
+    source: Source
     post: Posterior
     rng_key: Array
     target: float
@@ -94,9 +112,9 @@ class _Refinement:
 
     def __post_init__(self) -> None:
         self.task, self.dataset = self.post.task, self.post.dataset
-        # Programs are compiled for the length that the network pads to.
-        self.padded = self.dataset.pad_rows(self.net._length(self.dataset.padded_rows))
-        self.repairs = Repairs(self.task, self.net.programs)
+        # Programs are compiled for the length that the source pads to.
+        self.padded = self.dataset.pad_rows(self.source.padded_length(self.dataset.padded_rows))
+        self.repairs = Repairs(self.task, self.source.programs)
         self.has_far_modes = self.task.has_far_modes or self.task.num_exchangeable > 0
         self.is_fatal = any(mark in note for note in self.post.notes for mark in FATAL)
         self.novelty = self.post.novelty
@@ -217,7 +235,7 @@ class _Refinement:
                 break
         unconstrain = jax.vmap(self.task.unconstrain, (0, None))
         sites = {name: result.sites[name] for name in self.task.sites}
-        thetas = self.net.programs.run("unconstrain", unconstrain, sites, self.dataset).outputs
+        thetas = self.source.programs.run("unconstrain", unconstrain, sites, self.dataset).outputs
         return _Outcome(np.asarray(thetas), result.sites, passed, reasons)
 
     # ---------------------------------------------------------------- parts
@@ -238,8 +256,7 @@ class _Refinement:
     @property
     def _affine(self) -> Affine | None:
         """The base's whitening where it comes from the posterior itself, and components may not be permuted."""
-        is_found = self.net.network.config.model.base in LIKELIHOOD_BASES and not self.repairs.has_labels
-        return self.net.base_of(self.padded) if is_found else None
+        return None if self.repairs.has_labels else self.source.whitening(self.padded)
 
     def _judged(self, moved: Moved, start: np.ndarray | None = None, *, is_weighted: bool = False) -> _Outcome:
         """Whether moves led anywhere that counts.

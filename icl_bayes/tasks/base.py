@@ -54,12 +54,13 @@ class Task(LatentProgram):
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
         row_range: fewest and most rows of a data set, where that is known; where they are equal the number is fixed,
             theta may have a part for every row, and no rows are padded.
+        signed: constants that need not be positive.
         has_far_modes: whether posteriors may have modes that chains do not cross, beside those by permutation; the
             reference is then tempered SMC.
     """
 
     inputs: Callable[[Array, Array], dict[str, Array]]
-    constants: Mapping[str, float]
+    constants: Mapping[str, Any]
     features: Callable[[Dataset], Features]
     validate: Callable[[Dataset], Dataset]
     paper_num_rows: int
@@ -74,6 +75,7 @@ class Task(LatentProgram):
     em_step: Callable[[Array, Dataset], Array] | None = None
     has_far_modes: bool = False
     row_range: tuple[int, int] | None = None
+    signed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         latent = set(self.sites)
@@ -266,7 +268,7 @@ class Task(LatentProgram):
         merged = {**self.constants, **dataset.constants}
         constants = {name: np.asarray(value, np.float32) for name, value in merged.items()}
         for name, value in constants.items():
-            if not np.isfinite(value).all() or (value <= 0).any():
+            if not np.isfinite(value).all() or (name not in self.signed and (value <= 0).any()):
                 raise ValueError(f"Prior constant {name!r} must be positive and finite; received {value}.")
         return self.validate(dataset.replace(constants=constants))
 

@@ -44,7 +44,7 @@ _LOG_2 = 0.6931471805599453
 _LOG_SQRT_2PI = 0.9189385332046727
 _LOG_SQRT_PI_INVERSE = -0.5723649429247001
 _SQRT_2 = 1.4142135623730951
-_SHARPNESS = 6.0  # of the softplus: bends within a sixth of the prior mean (4 to 12 tried on collinear tables)
+SOFTPLUS_SHARPNESS = 6.0  # of the softplus: bends within a sixth of the prior mean (4 to 12 tried on collinear tables)
 _CUBE_SHARPNESS = 8.0  # softplus(8 w) / 8 equals w to 4e-5 at the bulk of the gamma law, w = 1
 
 
@@ -88,27 +88,27 @@ def _scaled_laplace_unconstrain(fn: _Broadcast, value: Array) -> Array:
 
 def _softplus_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
     """``softplus(s u) / (s rate)``: linear from a fraction 1/s of the prior mean upwards."""
-    scaled = _SHARPNESS * u
-    z = jax.nn.softplus(scaled) / _SHARPNESS
+    scaled = SOFTPLUS_SHARPNESS * u
+    z = jax.nn.softplus(scaled) / SOFTPLUS_SHARPNESS
     return z / fn.rate, jnp.sum(jax.nn.log_sigmoid(scaled) - z)
 
 
 def _softplus_unconstrain(fn: _Broadcast, value: Array) -> Array:
-    scaled = _SHARPNESS * fn.rate * value
-    return (scaled + jnp.log(-jnp.expm1(-scaled))) / _SHARPNESS
+    scaled = SOFTPLUS_SHARPNESS * fn.rate * value
+    return (scaled + jnp.log(-jnp.expm1(-scaled))) / SOFTPLUS_SHARPNESS
 
 
 def _softplus_half_normal_constrain(fn: _Broadcast, u: Array) -> tuple[Array, Array]:
     """``scale softplus(s u) / s``: linear from a fraction 1/s of the prior scale upwards."""
-    scaled = _SHARPNESS * u
-    z = jax.nn.softplus(scaled) / _SHARPNESS
+    scaled = SOFTPLUS_SHARPNESS * u
+    z = jax.nn.softplus(scaled) / SOFTPLUS_SHARPNESS
     log_density = 0.5 * _LOG_2 + _LOG_SQRT_PI_INVERSE - 0.5 * z**2 + jax.nn.log_sigmoid(scaled)
     return fn.scale * z, jnp.sum(log_density)
 
 
 def _softplus_half_normal_unconstrain(fn: _Broadcast, value: Array) -> Array:
-    scaled = _SHARPNESS * value / fn.scale
-    return (scaled + jnp.log(-jnp.expm1(-scaled))) / _SHARPNESS
+    scaled = SOFTPLUS_SHARPNESS * value / fn.scale
+    return (scaled + jnp.log(-jnp.expm1(-scaled))) / SOFTPLUS_SHARPNESS
 
 
 def _laplace_forward(fn: _Broadcast, u: Array) -> Array:
@@ -287,6 +287,13 @@ _SOFTPLUS: dict[type, Coordinate] = {
         "softplus_half_normal", _softplus_half_normal_constrain, _softplus_half_normal_unconstrain
     ),
 }
+
+
+def register(law: type, coordinate: Coordinate) -> None:
+    """Make a coordinate the one of all sites with a law; its map reads the law's parameters, as broadcast arrays."""
+    _REGISTRY[law] = coordinate
+
+
 _OVERRIDES = ("bijector", "gaussianizing", "softplus")
 
 

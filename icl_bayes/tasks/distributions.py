@@ -7,6 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 from numpyro.distributions.util import validate_sample
 
@@ -109,3 +110,66 @@ class LogGamma(dist.Distribution):
         """Density of ``log Y`` (not of ``Y``), shape ``batch_shape``."""
         z = value - self.log_mean
         return log_gamma_constant(self.concentration) - self.concentration * _exponential_excess(z)
+
+
+class CountByLogMean(dist.Distribution):
+    """Counts with mean ``mu = exp(log_mean)`` and variance ``mu + overdispersion mu^2``: a negative binomial law.
+
+    It tends to the Poisson law as the overdispersion tends to zero, where the textbook form, a difference of two
+    large logarithms of gamma functions, has no digits left in float32. Written by ``c = 1 / overdispersion``,
+    ``(c + y) log(1 + (y - mu) / (c + mu)) - y + y log mu - log y! + K(c) - K(c + y)`` with ``K`` of
+    :func:`log_gamma_constant`.
+    """
+
+    arg_constraints: ClassVar = {"log_mean": constraints.real, "overdispersion": constraints.positive}
+    support = constraints.nonnegative_integer  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, log_mean, overdispersion, *, validate_args=None):
+        self.log_mean, self.overdispersion = jnp.broadcast_arrays(jnp.asarray(log_mean), jnp.asarray(overdispersion))
+        super().__init__(batch_shape=self.log_mean.shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> jax.Array:
+        return jnp.exp(jnp.clip(self.log_mean, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+
+    def sample(self, key: jax.Array, sample_shape=()):
+        shape = tuple(sample_shape) + self.batch_shape
+        gamma_key, poisson_key = jax.random.split(key)
+        log_factor = jax.random.loggamma(gamma_key, jnp.broadcast_to(1.0 / self.overdispersion, shape))
+        rate = jnp.exp(jnp.minimum(log_factor + jnp.log(self.overdispersion) + self.log_mean, _LARGEST_LOG_RATE))
+        return jax.random.poisson(poisson_key, rate, shape)
+
+    @validate_sample
+    def log_prob(self, value):
+        c = 1.0 / self.overdispersion
+        mean = self.mean
+        excess = (c + value) * jnp.log1p((value - mean) / (c + mean))
+        of_counts = value * self.log_mean - value - gammaln(value + 1.0)
+        return excess + of_counts + log_gamma_constant(c) - log_gamma_constant(c + value)
+
+
+class PoissonByLogMean(dist.Distribution):
+    """The Poisson law of a mean ``exp(log_mean)``, whose logarithm stays exact where the mean underflows."""
+
+    arg_constraints: ClassVar = {"log_mean": constraints.real}
+    support = constraints.nonnegative_integer  # pyright: ignore[reportAssignmentType]
+
+    def __init__(self, log_mean, *, validate_args=None):
+        self.log_mean = jnp.asarray(log_mean)
+        super().__init__(batch_shape=self.log_mean.shape, validate_args=validate_args)
+
+    @property
+    def mean(self) -> jax.Array:
+        return jnp.exp(jnp.clip(self.log_mean, -_LARGEST_EXPONENT, _LARGEST_EXPONENT))
+
+    def sample(self, key: jax.Array, sample_shape=()):
+        rate = jnp.exp(jnp.minimum(self.log_mean, _LARGEST_LOG_RATE))
+        return jax.random.poisson(key, rate, tuple(sample_shape) + self.batch_shape)
+
+    @validate_sample
+    def log_prob(self, value):
+        return value * self.log_mean - self.mean - gammaln(value + 1.0)
+
+
+_LARGEST_LOG_RATE = 20.0
+"""Of counts that are simulated: beyond, they would overflow whole numbers."""

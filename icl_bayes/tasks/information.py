@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from icl_bayes.tasks.distributions import LogGamma
+from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, PoissonByLogMean
 
 Array = jax.Array
 
@@ -52,6 +52,12 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
             return _arrays(fn.logits)
         case LogGamma():
             return fn.log_mean, jnp.log(fn.concentration)
+        case PoissonByLogMean():
+            return (fn.log_mean,)
+        case CountByLogMean():
+            return fn.log_mean, -jnp.log(fn.overdispersion)
+        case dist.BinomialLogits():
+            return _arrays(fn.logits)
         case _:
             return None
 
@@ -67,6 +73,16 @@ def observation_information(fn: Any) -> tuple[Array, ...]:
             return (probability * (1.0 - probability),)
         case LogGamma():
             return fn.concentration, _log_shape_information(fn.concentration)
+        case PoissonByLogMean():
+            return (fn.mean,)
+        case CountByLogMean():
+            mean = fn.mean
+            share = fn.overdispersion * mean / (1.0 + fn.overdispersion * mean)
+            # Of the concentration there is no closed form: that of the gamma law it tends to, less for small counts.
+            return mean * (1.0 - share), share**2 * _log_shape_information(1.0 / fn.overdispersion)
+        case dist.BinomialLogits():
+            probability = jax.nn.sigmoid(fn.logits)
+            return _arrays(fn.total_count * probability * (1.0 - probability))
         case _:
             raise TypeError(f"No expected information is known for {type(fn).__name__}.")
 
@@ -75,7 +91,7 @@ def expected_information(observed: Callable[[Array], list[tuple[Any, Array]]], t
     """Expected information of all observations at ``theta (dim,)`` plus the identity, ``(dim, dim)``.
 
     Args:
-        observed: ``theta`` to the observation laws and their masks.
+        observed: ``theta`` to the observation laws and their masks or weights.
     """
 
     def parameters(theta: Array) -> list[tuple[Array, ...] | None]:
@@ -86,7 +102,7 @@ def expected_information(observed: Callable[[Array], list[tuple[Any, Array]]], t
     total = jnp.eye(dim)
     for (fn, mask), jacobian in zip(observed(theta), jacobians, strict=True):
         for information, columns in zip(observation_information(fn), jacobian, strict=True):
-            weight = jnp.where(mask, jnp.broadcast_to(information, mask.shape), 0.0)
+            weight = jnp.where(mask > 0, jnp.broadcast_to(information, mask.shape) * mask, 0.0)
             flat = jnp.broadcast_to(columns, (*mask.shape, dim)).reshape(-1, dim)
             # A masked row may carry an infinite slope; zero weight alone would give NaN.
             flat = jnp.where(weight.reshape(-1, 1) > 0, flat, 0.0)

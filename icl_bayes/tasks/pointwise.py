@@ -29,9 +29,10 @@ def row_log_likelihood(task: Task, theta: Array, dataset: Dataset) -> Array:
     _, trace = task._run(theta, dataset)
     num_rows, total = dataset.padded_rows, jnp.zeros(dataset.padded_rows)
     laws = [message for message in trace.values() if message["type"] == "sample" and message["is_observed"]]
-    if all(tuple(message["fn"].batch_shape) == (num_rows,) and message["scale"] is None for message in laws):
+    if all(tuple(message["fn"].batch_shape) == (num_rows,) for message in laws):
         for message in laws:
-            total = total + message["fn"].log_prob(message["value"])
+            scale = 1.0 if message["scale"] is None else message["scale"]
+            total = total + scale * message["fn"].log_prob(message["value"])
         return jnp.where(dataset.row_mask, total, 0.0)
 
     def alone(index: Array) -> Array:

@@ -46,7 +46,7 @@ class InCoordinates(Messenger):
 
 
 def observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
-    """Observation laws with their row masks, unwrapped."""
+    """Observation laws with the weights of their rows (``handlers.scale``), zero where masked, unwrapped."""
     found = []
     for message in trace.values():
         if message["type"] == "sample" and message["is_observed"]:
@@ -56,7 +56,7 @@ def observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
                     of_events = jnp.broadcast_to(fn._mask, fn.batch_shape)  # all of an event or none of it
                     mask = mask & of_events.reshape(*fn.batch_shape, *[1] * (mask.ndim - len(fn.batch_shape)))
                 fn = fn.base_dist
-            found.append((fn, mask))
+            found.append((fn, mask if message["scale"] is None else mask * message["scale"]))
     return found
 
 

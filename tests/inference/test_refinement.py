@@ -152,7 +152,7 @@ def test_what_can_not_be_refined_says_so(net, dataset) -> None:
     post = net.sample(jax.random.key(0), dataset, NUM)
     with pytest.raises(ValueError, match="target is a total variation"):
         post.refine(jax.random.key(1), target=2.0)
-    with pytest.raises(ValueError, match="did not come from a network"):
+    with pytest.raises(ValueError, match="not known what these draws came from"):
         dataclasses.replace(post, origin=None).refine(jax.random.key(1))
     few = net.sample(jax.random.key(0), dataset, 5).refine(jax.random.key(1))
     assert few.certificate().verdict == "unchecked"
