@@ -4,6 +4,8 @@ The public names load on first use, so that ``import icl_bayes`` costs nothing:
 
 * ``load(name_or_path)``: a trained network, shipped or from a checkpoint directory;
 * ``Dataset(x=X, y=y)``: what is observed;
+* ``glm("y ~ x1 + C(group)", data, family, priors)``: the certified posterior of a regression, ``glm_batch`` for many
+  groups at once, ``compare`` for several models;
 * ``compare_evidence({name: posterior})``: models of the same data by their evidence;
 * ``Task.from_numpyro(model, ...)``: a task from any NumPyro model, and ``train(task, directory)`` a network for it;
 * ``make_task(name)``: a statistical model with its covariate prior, such as ``"glm/5"``.
@@ -15,18 +17,33 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from icl_bayes.inference import compare_evidence, load
+    from icl_bayes.regression import compare, glm, glm_batch
     from icl_bayes.tasks import Task, make_task
     from icl_bayes.training import train
     from icl_bayes.types import Dataset
 
 __version__ = "0.1.0"
 
-__all__ = ["Dataset", "Task", "__version__", "compare_evidence", "load", "make_task", "train"]
+__all__ = [
+    "Dataset",
+    "Task",
+    "__version__",
+    "compare",
+    "compare_evidence",
+    "glm",
+    "glm_batch",
+    "load",
+    "make_task",
+    "train",
+]
 
 _HOMES = {
     "load": "icl_bayes.inference",
     "compare_evidence": "icl_bayes.inference",
     "train": "icl_bayes.training",
+    "glm": "icl_bayes.regression",
+    "glm_batch": "icl_bayes.regression",
+    "compare": "icl_bayes.regression",
     "Task": "icl_bayes.tasks",
     "make_task": "icl_bayes.tasks",
     "Dataset": "icl_bayes.types",

@@ -21,6 +21,7 @@ LAYERS = (
     "cli",
     "config",
     "benchmark",
+    "regression",
     "inference",
     "training",
     "baselines",

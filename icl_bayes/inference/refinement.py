@@ -73,7 +73,8 @@ class Source(Protocol):
         programs: compiled programs of repairs.
     """
 
-    programs: ProgramCache
+    @property
+    def programs(self) -> ProgramCache: ...
 
     def padded_length(self, num_rows: int) -> int:
         """The length to which rows are padded."""

@@ -81,7 +81,8 @@ def observation_information(fn: Any) -> tuple[Array, ...]:
             # Of the concentration there is no closed form: that of the gamma law it tends to, less for small counts.
             return mean * (1.0 - share), share**2 * _log_shape_information(1.0 / fn.overdispersion)
         case dist.BinomialLogits():
-            probability = jax.nn.sigmoid(fn.logits)
+            (logits,) = _arrays(fn.logits)
+            probability = jax.nn.sigmoid(logits)
             return _arrays(fn.total_count * probability * (1.0 - probability))
         case _:
             raise TypeError(f"No expected information is known for {type(fn).__name__}.")

@@ -1,0 +1,149 @@
+"""``icl_bayes.glm``: the certified posterior of a generalized linear model, by the cheapest engine that passes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import jax
+import numpy as np
+
+from icl_bayes.inference.gaussian_source import GaussianSource
+from icl_bayes.regression.design import Design, as_frame, make_design, numbers
+from icl_bayes.regression.priors import Prior, RegressionPriors, default_priors, stated_priors
+from icl_bayes.regression.result import RegressionPosterior
+from icl_bayes.tasks.regression import FAMILIES, make_regression
+from icl_bayes.types import Array, Dataset
+
+MAX_ROWS, MAX_COLUMNS = 20_000, 100
+"""Of a design, after rows that are equal have been counted together; beyond, a chain's move takes seconds."""
+
+
+def glm(
+    formula: str,
+    data: Any,
+    family: str = "gaussian",
+    priors: Mapping[str, str | Prior] | None = None,
+    *,
+    offset: str = "",
+    weights: str = "",
+    precision: str = "",
+    trials: str = "",
+    missing: str = "refuse",
+    num_draws: int = 1000,
+    rng_key: Array | None = None,
+) -> RegressionPosterior:
+    """The posterior of a generalized linear model, with a certificate.
+
+    Draws come from the Gaussian closest to the posterior; they are checked by their importance weights and, where that
+    is needed, reweighted, moved by parallel HMC until chains forget their starts, or replaced by long NUTS chains
+    (:meth:`icl_bayes.inference.Posterior.refine`). ``posterior.engine`` says which.
+
+    Args:
+        formula: such as ``y ~ x1 + C(group) + x2:x3``, read by formulaic; ``0 +`` leaves out the intercept.
+        data: pandas or polars frame, mapping of columns, or the path of a CSV file.
+        family: ``gaussian`` (identity link), ``bernoulli``, ``binomial`` (logit), ``poisson``,
+            ``negative_binomial``, ``gamma`` (log).
+        priors: by column, ``Intercept``, ``coefficients`` for all columns not named, ``sigma``, ``overdispersion`` or
+            ``dispersion``; as ``"normal(0, 2.5)"``, ``"student_t(3, 0, 1)"``, ``"laplace(0, 1)"``, or positive
+            ``"half_normal(1)"``, ``"half_student_t(3, 1)"``, ``"gamma(2, 0.5)"``, ``"exponential(1)"``. What is not
+            stated is weakly informative, on the scale of the data (:func:`default_priors`).
+        offset: column that is added to the linear predictor (of rates: the logarithm of the exposure).
+        weights: column of how often a row was observed, whole numbers.
+        precision: of a Gaussian response, column of known precisions relative to ``1 / sigma^2``.
+        trials: of a binomial response, column of the numbers of trials.
+        missing: ``refuse`` rows with missing cells, or ``drop`` them.
+        num_draws: of the posterior.
+        rng_key: ``jax.random.key(...)``, by default ``jax.random.key(0)``.
+
+    Raises:
+        ValueError: for formulas, data and priors that don't fit together, in words.
+    """
+    if family not in FAMILIES:
+        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
+    extra = {"offset": offset, "weight": weights, "precision": precision, "trials": trials}
+    extra = {role: name for role, name in extra.items() if name}
+    for role, only in (("precision", "gaussian"), ("trials", "binomial")):
+        if role in extra and family != only:
+            raise ValueError(f"{role} is for the family {only}; received family={family!r}.")
+    if family == "binomial" and "trials" not in extra:
+        raise ValueError("A binomial response is a number of successes; say which column counts the trials, trials=...")
+    frame = as_frame(data)
+    design = make_design(formula, frame, missing=missing, also=extra)
+    rows = {role: numbers(frame, name, design.rows, role) for role, name in extra.items()}
+    if design.levels is not None and family != "bernoulli":
+        raise ValueError(f"The response {design.response!r} holds the levels {design.levels}, which is for bernoulli.")
+    stated = _priors(design, family, rows, priors)
+    dataset = counted_together({"x": design.x, "y": design.y, **rows}, stated.constants())
+    num_rows, num_columns = dataset["x"].shape
+    if num_rows > MAX_ROWS or num_columns > MAX_COLUMNS:
+        raise ValueError(
+            f"The table has {num_rows} different rows and {num_columns} columns; up to {MAX_ROWS} and {MAX_COLUMNS} "
+            "are served. Count equal rows together (weights), or take a sample of the rows."
+        )
+    source = source_of(family, num_columns, design.has_intercept)
+    draw_key, refine_key = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
+    posterior = source.sample(draw_key, dataset, num_draws).refine(refine_key)
+    return RegressionPosterior(posterior, design, family, stated, formula)
+
+
+def glm_batch(
+    formula: str,
+    data: Any,
+    by: str,
+    family: str = "gaussian",
+    priors: Mapping[str, str | Prior] | None = None,
+    *,
+    rng_key: Array | None = None,
+    **options: Any,
+) -> dict[Any, RegressionPosterior]:
+    """One regression for every group of rows; programs are compiled once for tables of about one size.
+
+    Args:
+        by: column that names the groups.
+        **options: as those of :func:`glm`.
+
+    Returns:
+        ``{group: posterior}`` in the order of their first rows.
+    """
+    frame = as_frame(data)
+    if by not in frame.columns:
+        raise ValueError(f"The data lack the column {by!r}; they have {', '.join(map(str, frame.columns))}.")
+    key = jax.random.key(0) if rng_key is None else rng_key
+    found = {}
+    for index, (group, rows) in enumerate(frame.groupby(by, sort=False)):
+        try:
+            found[group] = glm(formula, rows, family, priors, rng_key=jax.random.fold_in(key, index), **options)
+        except ValueError as error:
+            raise ValueError(f"Group {group!r}: {error}") from error
+    return found
+
+
+@lru_cache(maxsize=64)
+def source_of(family: str, num_columns: int, has_intercept: bool) -> GaussianSource:
+    """Kept, with its compiled programs."""
+    return GaussianSource(make_regression(family, num_columns, intercept=has_intercept))
+
+
+def counted_together(rows: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> Dataset:
+    """A data set in which equal rows are one row of a larger weight, which leaves the likelihood as it is."""
+    weight = rows.get("weight", np.ones(len(rows["y"])))
+    names = sorted(name for name in rows if name != "weight")
+    table = np.column_stack([rows[name].reshape(len(weight), -1) for name in names])
+    distinct, first, which = np.unique(table, axis=0, return_index=True, return_inverse=True)
+    if len(distinct) > 0.9 * len(table):  # not worth a change of the order
+        return Dataset(**dict(rows), constants=constants)
+    order = np.argsort(first)
+    counts = np.bincount(which.ravel(), weights=weight, minlength=len(distinct))[order]
+    chosen = first[order]
+    return Dataset(**{name: rows[name][chosen] for name in names}, weight=counts, constants=constants)
+
+
+def _priors(
+    design: Design, family: str, rows: Mapping[str, np.ndarray], stated: Mapping[str, str | Prior] | None
+) -> RegressionPriors:
+    offset = rows.get("offset", np.zeros(len(design.y)))
+    y = design.y / rows["trials"] if "trials" in rows else design.y
+    defaults = default_priors(family, design.x, y, offset, intercept=design.has_intercept)
+    return stated_priors(stated, defaults, design.columns, family)

@@ -1,0 +1,151 @@
+"""What :func:`icl_bayes.glm` returns: draws by name, predictions for new rows, checks, plots."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy.special import expit
+
+from icl_bayes.regression.design import Design, as_frame, numbers
+from icl_bayes.regression.priors import RegressionPriors
+from icl_bayes.tasks.regression import FAMILIES
+from icl_bayes.types import Array, Dataset
+
+if TYPE_CHECKING:
+    import matplotlib.figure
+    import pandas as pd
+
+    from icl_bayes.inference import Posterior
+    from icl_bayes.inference.certificate import Certificate
+    from icl_bayes.inference.predictive import PredictiveFit
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionPosterior:
+    """The posterior of a regression.
+
+    Attributes:
+        posterior: draws by site (``intercept``, ``beta``, ``sigma`` ...), see :class:`icl_bayes.inference.Posterior`.
+        design: columns, and the rows that were used.
+        family: of the response.
+        priors: as stated, or by default.
+        formula: as given.
+    """
+
+    posterior: Posterior
+    design: Design
+    family: str
+    priors: RegressionPriors
+    formula: str
+
+    def __repr__(self) -> str:
+        return f"RegressionPosterior({self.formula!r}, {self.family}, {len(self.design.y)} rows, {self.certificate})"
+
+    @property
+    def certificate(self) -> Certificate:
+        """Whether to trust the draws, and why."""
+        return self.posterior.certificate()
+
+    @property
+    def engine(self) -> str:
+        """What the draws were made by."""
+        return str(self.posterior.info.get("engine", "closest Gaussian"))
+
+    @property
+    def names(self) -> list[str]:
+        """Of the columns of :attr:`draws`."""
+        named = ["Intercept"] * self.design.has_intercept + list(self.design.columns)
+        dispersion = FAMILIES[self.family].dispersion
+        return named + [dispersion] * bool(dispersion)
+
+    @property
+    def draws(self) -> pd.DataFrame:
+        """Joint draws, one column per name."""
+        import pandas as pd
+
+        return pd.DataFrame(self.posterior.target_matrix()[0], columns=pd.Index(self.names))
+
+    def summary(self, probability: float = 0.9) -> pd.DataFrame:
+        """Mean, sd, median, central interval, probability of a positive value, and prior of everything estimated."""
+        from icl_bayes.inference.summaries import summarize
+
+        draws = self.posterior.target_matrix()[0]
+        table = summarize(draws, self.names, probability)
+        table["P(> 0)"] = (draws > 0.0).mean(axis=0)
+        parts = [self.priors.intercept, *self.priors.coefficients, self.priors.dispersion]
+        table["prior"] = [str(one) for one in parts if one is not None]
+        return table
+
+    def linear_predictor(self, data: Any = None, *, offset: str = "") -> np.ndarray:
+        """Draws of the linear predictor, ``(num_draws, m)``, for new rows or those of the data without their offset."""
+        x = self.design.x if data is None else self.design.of(data)
+        linear = np.zeros((self.posterior.num_draws, len(x)))
+        if self.design.columns:
+            linear += self.posterior["beta"] @ x.T
+        if self.design.has_intercept:
+            linear += self.posterior["intercept"][:, None]
+        if offset:
+            frame = as_frame(data)
+            linear += numbers(frame, offset, np.arange(len(frame)), "offset")
+        return linear
+
+    def mean(self, data: Any = None, *, offset: str = "") -> np.ndarray:
+        """Draws of the expected response (binomial: probability of success), ``(num_draws, m)``."""
+        return self.inverse_link(self.linear_predictor(data, offset=offset))
+
+    def inverse_link(self, linear: np.ndarray) -> np.ndarray:
+        """Expected responses of linear predictors, of any shape."""
+        link = FAMILIES[self.family].link
+        if link == "identity":
+            return linear
+        return np.exp(linear) if link == "log" else expit(linear)
+
+    def predict(self, rng_key: Array, data: Any = None, *, offset: str = "", trials: str = "") -> np.ndarray:
+        """Draws of responses, ``(num_draws, m)``, for new rows, or replicates of the data.
+
+        Args:
+            rng_key: ``jax.random.key(...)``.
+            data: frame with the columns of the formula, by default the data themselves, equal rows together.
+            offset, trials: columns of it, as in :func:`icl_bayes.glm`.
+
+        Raises:
+            ValueError: for rows that do not fit the formula.
+        """
+        if data is None:
+            return next(iter(self.posterior.predict(rng_key).values()))
+        frame = as_frame(data)
+        everywhere = np.arange(len(frame))
+        if self.family == "binomial" and not trials:
+            raise ValueError("Numbers of successes depend on those of trials; say which column counts them, trials=...")
+        known = self.posterior.dataset.rows
+        rows: dict[str, Any] = {name: np.ones(len(frame)) for name in known if name in ("weight", "precision", "trials")}
+        rows["offset"] = numbers(frame, offset, everywhere, "offset") if offset else np.zeros(len(frame))
+        if trials:
+            rows["trials"] = numbers(frame, trials, everywhere, "trials")
+        return next(iter(self.posterior.predict(rng_key, Dataset(x=self.design.of(data), **rows)).values()))
+
+    def loo(self) -> PredictiveFit:
+        """Leave-one-out cross-validation, see :meth:`icl_bayes.inference.Posterior.loo`.
+
+        Raises:
+            ValueError: where rows were counted together or weighted: a row is then several observations.
+        """
+        if (np.asarray(self.posterior.dataset["weight"]) != 1.0).any():
+            raise ValueError(
+                "Rows of these data stand for several observations (weights, or equal rows counted together), which "
+                "cannot be left out one at a time."
+            )
+        return self.posterior.loo()
+
+    def plot(self, reference: Mapping[str, np.ndarray] | None = None) -> matplotlib.figure.Figure:
+        """Intervals of the coefficients, and draws of the mean against observed responses."""
+        from icl_bayes.regression.plots import regression_figure
+
+        return regression_figure(self, reference)
+
+    def to_inference_data(self, **options: Any) -> Any:
+        """For ArviZ, see :meth:`icl_bayes.inference.Posterior.to_inference_data`."""
+        return self.posterior.to_inference_data(**options)
