@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from icl_bayes.benchmark.calibration import CalibrationOutcome
     from icl_bayes.benchmark.experiments import Outcome
     from icl_bayes.benchmark.settings import CalibrationSettings, DemoSettings, EvaluationSettings, ReproduceSettings
-    from icl_bayes.config.schemas import SampleSettings, TrainSettings
+    from icl_bayes.config.schemas import GlmSettings, SampleSettings, TrainSettings
 
 
 def make_console() -> Console:
@@ -97,6 +97,13 @@ def sample(settings: SampleSettings) -> Any:
     return run(settings)
 
 
+def glm(settings: GlmSettings) -> Any:
+    """The posterior of a regression for a CSV file; see :func:`icl_bayes.cli.glm.glm`."""
+    from icl_bayes.cli.glm import glm as run
+
+    return run(settings)
+
+
 def exit_code(command: str, result: Any) -> int:
     """Zero if a command did something useful: an evaluation without any score did not."""
     if command in ("evaluate", "reproduce", "demo") and result.report is None:
@@ -108,6 +115,7 @@ def exit_code(command: str, result: Any) -> int:
 COMMANDS = {
     "train": train,
     "sample": sample,
+    "glm": glm,
     "evaluate": evaluate,
     "reproduce": reproduce,
     "calibrate": calibrate,

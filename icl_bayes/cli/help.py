@@ -7,6 +7,7 @@ from icl_bayes.config.files import choices, groups_of
 SUMMARIES = {
     "train": "train a network for one task; an interrupted run goes on where it stopped",
     "sample": "posterior draws for a CSV file, by a trained network",
+    "glm": "the certified posterior of a regression: a CSV file and a formula",
     "evaluate": "score methods on test sets: records, tables, quality against time",
     "reproduce": "compute a table of the paper again, its printed numbers beside ours",
     "calibrate": "test networks over simulated data sets: ranks, coverage, TARP, divergence",
@@ -25,6 +26,7 @@ Every setting is given as NAME=VALUE; 'icl-bayes COMMAND --help' says which ther
 examples:
   icl-bayes demo
   icl-bayes sample data.csv --target y --net glm/1 --out posterior.csv
+  icl-bayes glm data.csv "y ~ x1 + C(group)" --family poisson --report report.html
   icl-bayes train task=glm scenario=5 model=small
 """
 
@@ -67,6 +69,29 @@ Each option may also be given as NAME=VALUE, e.g. draws=2000.
 examples:
   icl-bayes sample data.csv --target y --net glm/1
   icl-bayes sample data.csv --target y --net glm/5 --standardize --draws 4000 --out posterior.nc
+""",
+    "glm": """\
+usage: icl-bayes glm DATA.csv "FORMULA" [options]
+
+options:
+  --family gaussian           or bernoulli, binomial, poisson, negative_binomial, gamma
+  --prior "x1=normal(0, 1)"   prior of a column, of Intercept, of all columns not named (coefficients), of sigma,
+                              overdispersion or dispersion; may be given again. Forms: normal(loc, scale),
+                              student_t(df, loc, scale), laplace(loc, scale), half_normal(scale),
+                              half_student_t(df, scale), gamma(shape, rate), exponential(rate)
+  --offset COLUMN             added to the linear predictor, such as the logarithm of an exposure
+  --weights COLUMN            how often a row was observed
+  --precision COLUMN          known precisions of Gaussian responses, relative to 1 / sigma^2
+  --trials COLUMN             numbers of trials of a binomial response
+  --missing refuse            or drop: rows with missing cells
+  --draws 1000 --seed 0       posterior draws
+  --out FILE                  write the posterior: .nc (ArviZ) or .csv
+  --report FILE               write an HTML page: estimates, priors, fit, certificate
+
+Each option may also be given as NAME=VALUE, e.g. draws=2000.
+examples:
+  icl-bayes glm data.csv "y ~ x1 + x2"
+  icl-bayes glm visits.csv "visits ~ age + C(clinic) + age:x" --family negative_binomial --offset log_months
 """,
     "evaluate": """\
 settings:
@@ -153,7 +178,7 @@ def overview() -> str:
 def command_help(command: str) -> str:
     """The text of ``icl-bayes COMMAND --help``."""
     lines = [f"icl-bayes {command}: {SUMMARIES[command]}", ""]
-    if command != "sample":
+    if command not in ("sample", "glm"):
         lines += [f"usage: icl-bayes {command} [NAME=VALUE ...] [options]", ""]
     groups = groups_of(command)
     if groups:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from icl_bayes.cli.arguments import LINES, line_overrides
 from icl_bayes.cli.environment import set_compilation_cache
 from icl_bayes.cli.help import SUMMARIES, command_help, overview
 
@@ -19,10 +20,10 @@ USAGE_ERROR = 2
 def run() -> NoReturn:
     """What ``icl-bayes`` starts: :func:`main` as a process of its own.
 
-    ``sample`` ends within seconds. Collecting garbage meanwhile and taking everything apart at the end would be a
-    quarter of them, so it does neither.
+    ``sample`` and ``glm`` end within seconds. Collecting garbage meanwhile and taking everything apart at the end would
+    be a quarter of them, so they do neither.
     """
-    if sys.argv[1:2] != ["sample"]:
+    if sys.argv[1:2] not in (["sample"], ["glm"]):
         raise SystemExit(main())
     gc.disable()
     code = main()
@@ -83,8 +84,8 @@ def _dispatch(command: str, rest: list[str]) -> int:
     from icl_bayes.cli import commands
     from icl_bayes.config import ConfigError, compose
 
-    if command == "sample":
-        rest = sample_overrides(rest)
+    if command in LINES:
+        rest = line_overrides(command, rest)
     show = "--cfg" in rest
     multirun = any(one in ("-m", "--multirun") for one in rest)
     overrides = [one for one in rest if one not in ("--cfg", "-m", "--multirun")]
@@ -104,64 +105,3 @@ def _dispatch(command: str, rest: list[str]) -> int:
         return 0
     settings = compose(command, overrides)
     return commands.exit_code(command, commands.COMMANDS[command](settings))
-
-
-_SAMPLE_OPTIONS = {
-    "--target": "target",
-    "--polish": "polish",
-    "--net": "net",
-    "--task": "program",
-    "--draws": "draws",
-    "--seed": "seed",
-    "--out": "out",
-    "--features": "features",
-    "--solver-steps": "solver_steps",
-}
-_SAMPLE_SWITCHES = ("--standardize", "--refine")
-
-
-def sample_overrides(arguments: Sequence[str]) -> list[str]:
-    """``data.csv --target y ...`` as overrides ``file=... target=...``.
-
-    Raises:
-        ConfigError: for an unknown option, an option without its value, or two files.
-    """
-    from icl_bayes.config import ConfigError
-
-    overrides, waiting = [], list(arguments)
-    while waiting:
-        one = waiting.pop(0)
-        name, equals, attached = one.partition("=")
-        if one in _SAMPLE_SWITCHES:
-            overrides.append(f"{one.removeprefix('--')}=true")
-        elif one == "--cfg":
-            overrides.append(one)
-        elif name in _SAMPLE_OPTIONS:
-            if not equals and not waiting:
-                raise ConfigError(f"{name} needs a value; see icl-bayes sample --help.")
-            value = attached if equals else waiting.pop(0)
-            key = _SAMPLE_OPTIONS[name]
-            text = (
-                f"[{','.join(quoted(part.strip()) for part in value.split(','))}]"
-                if key == "features"
-                else quoted(value)
-            )
-            overrides.append(f"{key}={text}")
-        elif one.startswith("-"):
-            known = [*_SAMPLE_OPTIONS, *_SAMPLE_SWITCHES]
-            raise ConfigError(f"Unknown option {one!r}; options: {', '.join(known)}.")
-        elif equals and name.isidentifier():
-            overrides.append(one)
-        elif any(text.startswith("file=") for text in overrides):
-            raise ConfigError(f"One file at a time; received another one, {one!r}.")
-        else:
-            overrides.append(f"file={quoted(one)}")
-    return overrides
-
-
-def quoted(value: str) -> str:
-    """A value in quotes, so that nothing in it is taken for grammar; numbers stay numbers."""
-    if value.lstrip("-").isdigit():
-        return value
-    escaped = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{escaped}'"

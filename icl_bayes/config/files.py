@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-COMMANDS = ("train", "sample", "evaluate", "reproduce", "calibrate", "demo")
+COMMANDS = ("train", "sample", "glm", "evaluate", "reproduce", "calibrate", "demo")
 _GROUP = re.compile(r"^\s*-\s*(?:override\s+)?/?(?P<group>[a-z_/]+)\s*:\s*\S+")
 
 

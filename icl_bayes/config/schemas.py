@@ -85,9 +85,54 @@ class SampleSettings:
     refine: bool = False
 
 
+@dataclass(frozen=True)
+class GlmSettings:
+    """Everything that ``icl-bayes glm`` needs; see :func:`icl_bayes.glm`.
+
+    Attributes:
+        file: a CSV file whose first line names the columns.
+        formula: such as ``y ~ x1 + C(group)``.
+        family, offset, weights, precision, trials, missing: as there.
+        priors: each as ``NAME=PRIOR``, e.g. ``x1=normal(0, 1)``.
+        draws: number of posterior draws.
+        seed: of the draws.
+        out: file for the posterior, ``.nc`` (ArviZ's InferenceData) or ``.csv``; nothing is written when empty.
+        report: HTML file; nothing is written when empty.
+    """
+
+    file: str
+    formula: str
+    family: str = "gaussian"
+    priors: list[str] = field(default_factory=list)
+    offset: str = ""
+    weights: str = ""
+    precision: str = ""
+    trials: str = ""
+    missing: str = "refuse"
+    draws: int = 1000
+    seed: int = 0
+    out: str = ""
+    report: str = ""
+
+    def stated_priors(self) -> dict[str, str]:
+        """Priors by name.
+
+        Raises:
+            ValueError: for one without a name.
+        """
+        found = {}
+        for text in self.priors:
+            name, equals, prior = text.partition("=")
+            if not equals:
+                raise ValueError(f"A prior is given as NAME=PRIOR, e.g. 'x1=normal(0, 1)'; received {text!r}.")
+            found[name.strip()] = prior.strip()
+        return found
+
+
 SCHEMAS: dict[str, Any] = {
     "train": TrainSettings,
     "sample": SampleSettings,
+    "glm": GlmSettings,
     "evaluate": EvaluationSettings,
     "reproduce": ReproduceSettings,
     "demo": DemoSettings,

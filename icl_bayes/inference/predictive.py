@@ -110,16 +110,21 @@ def _new_rows(task: Task, known: Dataset, dataset: Dataset) -> Dataset:
 
 def loo(post: Posterior) -> PredictiveFit:
     """See :meth:`icl_bayes.Posterior.loo`."""
+    return leave_one_out(log_likelihood(post))
+
+
+def leave_one_out(values: np.ndarray) -> PredictiveFit:
+    """LOO from pointwise log likelihoods ``(num_draws, n)``, with a warning where it can't be relied on."""
     from icl_bayes.inference.arviz_bridge import psis_loo
 
-    fit = PredictiveFit("loo", *psis_loo(log_likelihood(post)))
+    fit = PredictiveFit("loo", *psis_loo(values))
     bad = int(np.sum(fit.pareto_k > MAX_PARETO_K))
     if bad:
         warnings.warn(
             f"LOO: Pareto k is above {MAX_PARETO_K} for {bad} of {len(fit.pareto_k)} rows, the largest "
             f"{fit.pareto_k.max():.2f}; their parts, and elpd, can't be relied on.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     return fit
 

@@ -25,27 +25,21 @@ def compare(models: Mapping[str, RegressionPosterior]) -> pd.DataFrame:
         raise ValueError("There is nothing to compare: no model was given.")
     first = next(iter(models.values()))
     for name, model in models.items():
-        if not np.array_equal(model.design.y, first.design.y):
+        if not np.array_equal(model.responses, first.responses):
             raise ValueError(f"The model {name!r} was given other responses than the first.")
     fits = {name: model.loo() for name, model in models.items()}
-    # Gamma responses are kept as logarithms, whose density differs from theirs by the sum of the logarithms.
-    shift = {
-        name: -np.log(model.design.y) if model.family == "gamma" else np.zeros(len(model.design.y))
-        for name, model in models.items()
-    }
-    pointwise = {name: fit.pointwise + shift[name] for name, fit in fits.items()}
-    best = max(pointwise, key=lambda name: float(pointwise[name].sum()))
+    best = max(fits, key=lambda name: fits[name].elpd)
     rows = []
-    for name, values in pointwise.items():
-        difference = values - pointwise[best]
+    for name, fit in fits.items():
+        difference = fit.pointwise - fits[best].pointwise
         rows.append(
             {
-                "elpd": values.sum(),
+                "elpd": fit.elpd,
                 "difference": difference.sum(),
                 "error": float(np.sqrt(len(difference) * difference.var())),
-                "parameters": fits[name].num_parameters,
-                "log evidence": models[name].certificate.log_evidence + shift[name].sum(),
-                "worst Pareto k": fits[name].pareto_k.max(),
+                "parameters": fit.num_parameters,
+                "log evidence": models[name].log_evidence(),
+                "worst Pareto k": fit.pareto_k.max(),
             }
         )
-    return pd.DataFrame(rows, index=pd.Index(list(pointwise))).sort_values("elpd", ascending=False)
+    return pd.DataFrame(rows, index=pd.Index(list(fits))).sort_values("elpd", ascending=False)

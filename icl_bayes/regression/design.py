@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,13 +47,15 @@ class Design:
         Raises:
             ValueError: for columns that are not there, levels that were not seen, or missing values.
         """
-        from formulaic.errors import FormulaicError
+        from formulaic.errors import DataMismatchWarning, FormulaicError
 
         frame = as_frame(data)
         _require_columns(frame, self.spec.required_variables)
         try:
-            matrix = self.spec.get_model_matrix(frame, na_action="raise")
-        except (FormulaicError, ValueError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DataMismatchWarning)  # levels that were not seen
+                matrix = self.spec.get_model_matrix(frame, na_action="raise")
+        except (FormulaicError, DataMismatchWarning, ValueError, TypeError) as error:
             raise ValueError(f"The new rows do not fit the formula: {error}") from error
         values = np.asarray(matrix, np.float64)
         names = list(matrix.columns)

@@ -75,7 +75,7 @@ def glm(
     if design.levels is not None and family != "bernoulli":
         raise ValueError(f"The response {design.response!r} holds the levels {design.levels}, which is for bernoulli.")
     stated = _priors(design, family, rows, priors)
-    dataset = counted_together({"x": design.x, "y": design.y, **rows}, stated.constants())
+    dataset, which = counted_together({"x": design.x, "y": design.y, **rows}, stated.constants())
     num_rows, num_columns = dataset["x"].shape
     if num_rows > MAX_ROWS or num_columns > MAX_COLUMNS:
         raise ValueError(
@@ -85,7 +85,8 @@ def glm(
     source = source_of(family, num_columns, design.has_intercept)
     draw_key, refine_key = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
     posterior = source.sample(draw_key, dataset, num_draws).refine(refine_key)
-    return RegressionPosterior(posterior, design, family, stated, formula)
+    observations = np.repeat(which, rows["weight"].astype(int)) if weights else which
+    return RegressionPosterior(posterior, design, family, stated, formula, observations)
 
 
 def glm_batch(
@@ -126,18 +127,22 @@ def source_of(family: str, num_columns: int, has_intercept: bool) -> GaussianSou
     return GaussianSource(make_regression(family, num_columns, intercept=has_intercept))
 
 
-def counted_together(rows: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> Dataset:
-    """A data set in which equal rows are one row of a larger weight, which leaves the likelihood as it is."""
+def counted_together(rows: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> tuple[Dataset, np.ndarray]:
+    """A data set in which equal rows are one row of a larger weight, which leaves the likelihood as it is.
+
+    Returns:
+        The data set, and which of its rows each given one is, ``(n,)``.
+    """
     weight = rows.get("weight", np.ones(len(rows["y"])))
     names = sorted(name for name in rows if name != "weight")
     table = np.column_stack([rows[name].reshape(len(weight), -1) for name in names])
     distinct, first, which = np.unique(table, axis=0, return_index=True, return_inverse=True)
     if len(distinct) > 0.9 * len(table):  # not worth a change of the order
-        return Dataset(**dict(rows), constants=constants)
+        return Dataset(**dict(rows), constants=constants), np.arange(len(table))
     order = np.argsort(first)
     counts = np.bincount(which.ravel(), weights=weight, minlength=len(distinct))[order]
-    chosen = first[order]
-    return Dataset(**{name: rows[name][chosen] for name in names}, weight=counts, constants=constants)
+    chosen = {name: rows[name][first[order]] for name in names}
+    return Dataset(**chosen, weight=counts, constants=constants), np.argsort(order)[which.ravel()]
 
 
 def _priors(

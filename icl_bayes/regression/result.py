@@ -33,6 +33,8 @@ class RegressionPosterior:
         family: of the response.
         priors: as stated, or by default.
         formula: as given.
+        observations: which row of the posterior's data set each observation is, ``(N,)``; rows that are equal, or of a
+            larger weight, are several.
     """
 
     posterior: Posterior
@@ -40,6 +42,7 @@ class RegressionPosterior:
     family: str
     priors: RegressionPriors
     formula: str
+    observations: np.ndarray
 
     def __repr__(self) -> str:
         return f"RegressionPosterior({self.formula!r}, {self.family}, {len(self.design.y)} rows, {self.certificate})"
@@ -120,25 +123,41 @@ class RegressionPosterior:
         everywhere = np.arange(len(frame))
         if self.family == "binomial" and not trials:
             raise ValueError("Numbers of successes depend on those of trials; say which column counts them, trials=...")
-        known = self.posterior.dataset.rows
-        rows: dict[str, Any] = {name: np.ones(len(frame)) for name in known if name in ("weight", "precision", "trials")}
+        plain = {"weight", "precision", "trials"} & set(self.posterior.dataset.rows)
+        rows: dict[str, Any] = {name: np.ones(len(frame)) for name in plain}
         rows["offset"] = numbers(frame, offset, everywhere, "offset") if offset else np.zeros(len(frame))
         if trials:
             rows["trials"] = numbers(frame, trials, everywhere, "trials")
         return next(iter(self.posterior.predict(rng_key, Dataset(x=self.design.of(data), **rows)).values()))
 
-    def loo(self) -> PredictiveFit:
-        """Leave-one-out cross-validation, see :meth:`icl_bayes.inference.Posterior.loo`.
+    @property
+    def responses(self) -> np.ndarray:
+        """Of all observations, ``(N,)``, in the order of the rows."""
+        dataset = self.posterior.dataset
+        values = np.exp(dataset["log_y"]) if self.family == "gamma" else np.asarray(dataset["y"])
+        return values[self.observations]
 
-        Raises:
-            ValueError: where rows were counted together or weighted: a row is then several observations.
-        """
-        if (np.asarray(self.posterior.dataset["weight"]) != 1.0).any():
-            raise ValueError(
-                "Rows of these data stand for several observations (weights, or equal rows counted together), which "
-                "cannot be left out one at a time."
-            )
-        return self.posterior.loo()
+    def log_likelihood(self) -> np.ndarray:
+        """Log density of every observation under every draw, ``(num_draws, N)``, in the order of the rows."""
+        values = self.posterior.log_likelihood()
+        weight = np.asarray(self.posterior.dataset["weight"], np.float64)
+        unit = (values / np.where(weight > 0.0, weight, 1.0))[:, self.observations]
+        if self.family == "gamma":  # whose responses are kept as logarithms
+            unit = unit - np.asarray(self.posterior.dataset["log_y"], np.float64)[self.observations]
+        return unit
+
+    def loo(self) -> PredictiveFit:
+        """Leave-one-out cross-validation of single observations by Pareto-smoothed importance sampling."""
+        from icl_bayes.inference.predictive import leave_one_out
+
+        return leave_one_out(self.log_likelihood())
+
+    def log_evidence(self) -> float:
+        """Estimate of the log density of the responses under the model, see :meth:`certificate` for its error."""
+        found = self.certificate.log_evidence
+        if self.family != "gamma":
+            return found
+        return found - float(np.asarray(self.posterior.dataset["log_y"], np.float64)[self.observations].sum())
 
     def plot(self, reference: Mapping[str, np.ndarray] | None = None) -> matplotlib.figure.Figure:
         """Intervals of the coefficients, and draws of the mean against observed responses."""

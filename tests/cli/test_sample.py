@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from icl_bayes.cli import main
-from icl_bayes.cli.main import sample_overrides
+from icl_bayes.cli.arguments import line_overrides
 from icl_bayes.config import ConfigError, compose
 
 from .conftest import write_network
@@ -176,10 +176,10 @@ def test_responses_that_do_not_fit_the_model_are_refused(tmp_path, capsys):
 
 def test_options_become_settings():
     arguments = ["my data=1.csv", "--target", "yield (t/ha)", "--net=glm/1", "--features", "a b,c", "--draws", "7"]
-    settings = compose("sample", sample_overrides([f"./{arguments[0]}", *arguments[1:]]))
+    settings = compose("sample", line_overrides("sample", [f"./{arguments[0]}", *arguments[1:]]))
     assert settings.file == "./my data=1.csv"
     assert (settings.target, settings.net, settings.features) == ("yield (t/ha)", "glm/1", ["a b", "c"])
     assert (settings.draws, settings.standardize) == (7, False)
-    assert compose("sample", sample_overrides(["d.csv", "target=y", "net=glm/1", "draws=9"])).draws == 9
+    assert compose("sample", line_overrides("sample", ["d.csv", "target=y", "net=glm/1", "draws=9"])).draws == 9
     with pytest.raises(ConfigError, match="One file at a time; received another one, 'b.csv'"):
-        sample_overrides(["a.csv", "b.csv"])
+        line_overrides("sample", ["a.csv", "b.csv"])

@@ -71,10 +71,10 @@ def test_settings_are_shown_without_running(capsys):
 
 
 def test_a_time_budget_becomes_a_number_of_steps(tmp_path, monkeypatch):
-    from icl_bayes.benchmark import budget
+    from icl_bayes.training import budget
 
     config = compose("train", TINY).network()
-    monkeypatch.setattr(budget, "seconds_per_chunk", lambda config: 0.5)
+    monkeypatch.setattr(budget, "seconds_per_chunk", lambda config, task: 0.5)
     timed = budget.with_budget(config, 0.1, tmp_path)
     assert timed.training.num_steps == 12 * config.training.steps_per_call
     (tmp_path / "config.json").write_text(json.dumps({"training": {"num_steps": 40}}))
