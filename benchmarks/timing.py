@@ -32,7 +32,8 @@ def write_table(name: str, rows: list[dict[str, Any]]) -> Path:
     provenance = asdict(collect_provenance())
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.csv"
-    fields = [*dict.fromkeys(key for row in rows for key in row), *provenance]
+    own = [key for row in rows for key in row if key not in provenance]
+    fields = [*dict.fromkeys(own), *provenance]
     with path.open("w", newline="") as handle:
         writer = csv.DictWriter(handle, fields)
         writer.writeheader()
