@@ -45,7 +45,7 @@ Cell = tuple[str, str, int, int]
 
 
 def simulated(rng_key: Array, task: Task, family: str, prior: str, n: int, p: int) -> tuple[Dataset, np.ndarray]:
-    """A data set of one cell and the theta it was drawn from; effects on the linear predictor are about as large as 1."""
+    """A data set of one cell, and theta that it was drawn from; effects on the linear predictor are about 1."""
     x_key, model_key = jax.random.split(rng_key)
     x = np.asarray(make_covariate_prior("tabular").sample(x_key, p, jnp.ones(n, bool)))
     dispersion = Prior("half_normal") if FAMILIES[family].dispersion else None
