@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from icl_bayes.inference.certificate import Certificate
+    from icl_bayes.inference.mcmc_start import BlackjaxStart, NumpyroStart
     from icl_bayes.inference.mixture import Mixture
     from icl_bayes.inference.origin import Origin
     from icl_bayes.inference.predictive import PredictiveFit
@@ -209,6 +210,23 @@ class Posterior(Mapping[str, np.ndarray]):
         from icl_bayes.inference.predictive import waic
 
         return waic(self)
+
+    def numpyro_start(self, rng_key: Array, num_chains: int = 4) -> NumpyroStart:
+        """Starts and mass matrix for NumPyro's NUTS of the same model, in its own unconstrained coordinates.
+
+        Args:
+            rng_key: chooses the draws that chains start from.
+            num_chains: at most the number of draws.
+        """
+        from icl_bayes.inference.mcmc_start import numpyro_start
+
+        return numpyro_start(self, rng_key, num_chains)
+
+    def blackjax_start(self, rng_key: Array, num_chains: int = 4) -> BlackjaxStart:
+        """The same for kernels of blackjax, in the task's coordinates, with the log density to sample from."""
+        from icl_bayes.inference.mcmc_start import blackjax_start
+
+        return blackjax_start(self, rng_key, num_chains)
 
     def mixture(self) -> Mixture:
         """The posterior of a mixture, read without regard to the numbers of its components.
