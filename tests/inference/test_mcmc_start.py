@@ -65,9 +65,8 @@ def test_blackjax_goes_on_without_warm_up(post):
         states, info = jax.vmap(kernel.step)(jax.random.split(rng_key, 3), states)
         return states, (states.position, info.acceptance_rate)
 
-    _, (positions, rates) = jax.jit(
-        lambda states: jax.lax.scan(move, states, jax.random.split(jax.random.key(4), 600))
-    )(states)
+    keys = jax.random.split(jax.random.key(4), 600)
+    _, (positions, rates) = jax.jit(lambda states: jax.lax.scan(move, states, keys))(states)
     assert float(rates.mean()) > 0.8
     draws, theta = np.asarray(positions).reshape(-1, 2), post.theta
     assert (np.abs(draws.mean(0) - theta.mean(0)) < 5.0 * theta.std(0) * np.sqrt(1.0 / 4000 + 1.0 / 400)).all()
