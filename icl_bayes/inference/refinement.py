@@ -37,6 +37,8 @@ FIRST_MOVES, LONGER_MOVES = 5, (20, 80)
 """Moves of each of two stretches, and of those that follow if they were too few."""
 MAX_LEFT, MAX_LEFT_BETWEEN_MODES = 0.05, 0.15
 """Bias that may be left in any feature, in standard deviations; more where a probe confirms the masses of modes."""
+OUTLIER = 0.02
+"""Weight, relative to the median one, below which a draw is far out: fifty times as often drawn as it should be."""
 MIN_EFFICIENCY = 0.1
 """Effective share of the draws that resampling takes."""
 MOVES_APART = (2, 4, 8)
@@ -137,10 +139,11 @@ class _Refinement:
             resampled = self._resample()
             if resampled is not None and resampled.passed:
                 return "resampled", resampled
-        moved = self._polish(self.post.theta)
+        start = self._without_outliers()
+        moved = self._polish(start)
         if moved.passed:
             return "polished", moved
-        moved = self._longer(moved)
+        moved = self._longer(moved, start)
         if moved.passed:
             return "refined", moved
         if self.has_far_modes:
@@ -174,6 +177,26 @@ class _Refinement:
         features = self.repairs.features(thetas, self.repairs.log_joint(self.padded, thetas), like=thetas)
         return self._probe_distance(features, thetas) <= MAX_PROBE_DISTANCE
 
+    def _without_outliers(self) -> np.ndarray:
+        """Raw draws, those far out replaced by others, from where moves would bring them back last.
+
+        Only where densities are at hand. The share of such draws is small, and where moves start is free.
+        """
+        thetas = self.post.theta
+        if self.post.densities is None:
+            return thetas
+        log_weights = np.asarray(self.post.densities.log_weight, np.float64)
+        relative = np.exp(log_weights - np.max(log_weights[np.isfinite(log_weights)], initial=-np.inf))
+        relative = np.where(np.isfinite(relative), relative, 0.0)
+        is_outlier = ~(relative >= OUTLIER * np.median(relative))
+        if not is_outlier.any() or is_outlier.all():
+            return thetas
+        generator = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 9))))
+        others = generator.choice(np.flatnonzero(~is_outlier), size=int(is_outlier.sum()))
+        found = np.array(thetas)
+        found[is_outlier] = thetas[others]
+        return found
+
     def _polish(self, thetas: np.ndarray) -> _Outcome:
         """Two short stretches of moves, checked."""
         if self.has_far_modes and self._probe is None:
@@ -183,7 +206,7 @@ class _Refinement:
         self._note("polish", started, outcome.passed, outcome.measured)
         return outcome
 
-    def _longer(self, outcome: _Outcome) -> _Outcome:
+    def _longer(self, outcome: _Outcome, start: np.ndarray) -> _Outcome:
         """Further stretches, each longer than the last, until chains pass.
 
         Moves that a probe contradicts are not continued: they do not cross from mode to mode.
@@ -192,7 +215,7 @@ class _Refinement:
             if outcome.is_contradicted:
                 break
             started = time.perf_counter()
-            outcome = self._judged(self._moved(index, outcome.thetas, num_moves), self.post.theta)
+            outcome = self._judged(self._moved(index, outcome.thetas, num_moves), start)
             self._note(f"{2 * num_moves} more moves", started, outcome.passed, outcome.measured)
             if outcome.passed:
                 break

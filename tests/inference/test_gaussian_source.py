@@ -1,0 +1,86 @@
+"""Draws from the closest Gaussian: densities, certificates, repairs, and what happens to draws far out."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+import scipy.stats
+
+from icl_bayes.inference.gaussian_source import GaussianSource
+from icl_bayes.inference.refinement import _Refinement
+from icl_bayes.inference.sampler import Densities
+from icl_bayes.regression.fit import counted_together
+from icl_bayes.regression.priors import Prior, RegressionPriors
+from icl_bayes.tasks.regression import make_regression
+
+
+@pytest.fixture(scope="module")
+def source():
+    return GaussianSource(make_regression("poisson", 1))
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 1))
+    y = generator.poisson(np.exp(0.5 + 0.4 * x[:, 0]))
+    priors = RegressionPriors(Prior("normal"), (Prior("normal"),), None)
+    return counted_together({"x": x, "y": y}, priors.constants())[0]
+
+
+def test_evidence_and_density_by_quadrature(source, dataset):
+    """The log evidence of the weights, and the integral of the density of the draws."""
+    post = source.sample(jax.random.key(0), dataset, 4000)
+    certificate = post.certificate()
+    grid = np.linspace(-0.5, 1.5, 401)
+    a, b = np.meshgrid(grid, grid, indexing="ij")
+    x, y = np.asarray(dataset["x"])[:, 0], np.asarray(dataset["y"])
+    weight = np.asarray(dataset["weight"]) if "weight" in dataset else np.ones(len(y))
+    linear = a[..., None] + b[..., None] * x
+    log_joint = (weight * scipy.stats.poisson(np.exp(linear)).logpmf(y)).sum(-1) + scipy.stats.norm.logpdf(a)
+    log_joint += scipy.stats.norm.logpdf(b)
+    evidence = scipy.special.logsumexp(log_joint) + 2.0 * np.log(grid[1] - grid[0])
+    assert certificate.log_evidence == pytest.approx(evidence, abs=4.0 * certificate.log_evidence_error + 0.005)
+    assert certificate.verdict == "good"
+    # Draws are from a Gaussian in these coordinates, whose density is that of its moments.
+    draws = np.column_stack([post["intercept"], post["beta"][:, 0]])
+    law = scipy.stats.multivariate_normal(draws.mean(0), np.cov(draws.T))
+    assert np.abs(law.logpdf(draws) - post.log_prob).mean() < 0.03
+
+
+def test_the_same_key_gives_the_same_draws_however_many(source, dataset):
+    few, many = source.sample(jax.random.key(3), dataset, 50), source.sample(jax.random.key(3), dataset, 200)
+    np.testing.assert_allclose(few.theta, many.theta[:50], rtol=1e-5)
+
+
+def test_refined_draws_say_what_made_them(source, dataset):
+    good = source.sample(jax.random.key(0), dataset, 1000).refine(jax.random.key(1))
+    assert good.info["engine"] == "closest Gaussian"
+    strict = source.sample(jax.random.key(0), dataset, 1000).refine(jax.random.key(1), target=0.0)
+    assert strict.certificate().verdict == "resampled"
+    assert strict.info["engine"] == "closest Gaussian, reweighted"
+    assert np.isnan(strict.novelty)
+
+
+def test_draws_far_out_are_replaced_before_moves(source, dataset):
+    """A flow with wild tails: its outliers have next to no weight, and moves would take long to bring them back."""
+    post = source.sample(jax.random.key(0), dataset, 400)
+    theta, log_weight = np.array(post.theta), np.array(post.densities.log_weight)
+    theta[:8] += 50.0
+    log_weight[:8] -= 1000.0
+    log_weight[8] = -np.inf
+    wild = dataclasses.replace(post, theta=theta, densities=Densities(post.densities.log_prob, log_weight))
+    found = _Refinement(source, wild, jax.random.key(0), 0.05)._without_outliers()
+    np.testing.assert_array_equal(found[9:], theta[9:])
+    assert np.abs(found).max() < 10.0
+    kept = {tuple(row) for row in theta[9:].tolist()}
+    assert all(tuple(row) in kept for row in found[:9].tolist())
+    assert _Refinement(source, post, jax.random.key(0), 0.05)._without_outliers() is post.theta
+
+
+def test_some_draws_are_asked_for(source, dataset):
+    with pytest.raises(ValueError, match="num_draws must be at least 1"):
+        source.sample(jax.random.key(0), dataset, 0)
