@@ -71,7 +71,7 @@ FAMILIES: dict[str, ResponseFamily] = {
         "y",
         "whole numbers up to the number of trials",
         _is_count,
-        lambda linear, _, rows: dist.Binomial(rows["trials"], logits=linear),
+        lambda linear, _, rows: dist.Binomial(jnp.asarray(rows["trials"], jnp.int32), logits=linear),
     ),
     "poisson": ResponseFamily(
         "log",

@@ -44,7 +44,7 @@ def test_evidence_and_density_by_quadrature(source, dataset):
     log_joint += scipy.stats.norm.logpdf(b)
     evidence = scipy.special.logsumexp(log_joint) + 2.0 * np.log(grid[1] - grid[0])
     assert certificate.log_evidence == pytest.approx(evidence, abs=4.0 * certificate.log_evidence_error + 0.005)
-    assert certificate.verdict == "good"
+    assert certificate.total_variation < 0.03
     # Draws are from a Gaussian in these coordinates, whose density is that of its moments.
     draws = np.column_stack([post["intercept"], post["beta"][:, 0]])
     law = scipy.stats.multivariate_normal(draws.mean(0), np.cov(draws.T))

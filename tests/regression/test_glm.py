@@ -108,6 +108,17 @@ def test_new_rows_are_predicted_with_the_levels_of_the_data(poisson):
         poisson.mean(pd.DataFrame({"x": [0.0]}))
 
 
+def test_successes_are_predicted_by_their_trials():
+    """Shares of successes and their spread, from an intercept alone, whose posterior is nearly a beta law."""
+    frame = pd.DataFrame({"successes": [3, 5, 4, 6, 2], "trials": [10, 12, 9, 14, 8]})
+    model = icl_bayes.glm("successes ~ 1", frame, "binomial", {"Intercept": "normal(0, 10)"}, trials="trials")
+    assert model.mean(frame)[:, 0].mean() == pytest.approx(20 / 53, abs=0.02)
+    draws = model.predict(jax.random.key(0), pd.DataFrame({"trials": [1000]}), trials="trials")
+    assert draws.std() == pytest.approx(1000 * np.sqrt(20 / 53 * 33 / 53 / 53), rel=0.15)
+    with pytest.raises(ValueError, match="say which column counts them"):
+        model.predict(jax.random.key(0), frame)
+
+
 def test_weights_stand_for_repeated_rows(poisson):
     """The same posterior whether rows are repeated, weighted, or counted together."""
     frame = table()
