@@ -1,7 +1,8 @@
 # make demo   real data, end to end, with an HTML report
 # make test   the test suite
+# make docs   the documentation
 #
-# Both set up a virtual environment in .venv by themselves. They need make and a Python of at
+# All set up a virtual environment in .venv by themselves. They need make and a Python of at
 # least 3.11; `make test PYTHON=/path/to/python` chooses one, otherwise the newest known to work
 # is taken. SETUP_ARGS, TEST_ARGS and DEMO_ARGS are passed on.
 
@@ -47,7 +48,7 @@ endif
 endif
 endif
 
-.PHONY: help demo test lint typecheck format lock clean which-python stale
+.PHONY: help demo test lint docs typecheck format lock clean which-python stale
 .DEFAULT_GOAL := help
 
 help:
@@ -69,6 +70,10 @@ lint: $(STAMP)
 typecheck: $(STAMP)
 	$(BIN)/pyright
 
+# The documentation, to build/site; a warning is an error.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -76,7 +81,7 @@ format: $(STAMP)
 # Pins already in the file are kept; SETUP_ARGS=--upgrade renews them all.
 lock: $(STAMP)
 	$(BIN)/uv pip compile --quiet --universal --no-header --no-annotate \
-		--extra dev --extra slurm $(SETUP_ARGS) pyproject.toml -o requirements.txt
+		--extra dev --extra docs --extra slurm $(SETUP_ARGS) pyproject.toml -o requirements.txt
 
 clean:
 	rm -rf $(VENV) .cache .pytest_cache .ruff_cache .hypothesis build dist

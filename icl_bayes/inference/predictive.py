@@ -98,13 +98,19 @@ def _new_rows(task: Task, known: Dataset, dataset: Dataset) -> Dataset:
     for name in inputs:
         if name not in dataset:
             raise ValueError(f"Prediction needs rows {inputs}; received {sorted(dataset.rows)}.")
-        value, like = np.asarray(dataset[name], np.float32), np.asarray(known[name])
+        value, like = np.asarray(dataset[name]), np.asarray(known[name])
         if value.shape[1:] != like.shape[1:] or not len(value):
             expected = ("m", *like.shape[1:])
             raise ValueError(f"Rows {name!r} to predict at must have shape {expected}; received {value.shape}.")
         if not np.isfinite(value).all():
             raise ValueError(f"Rows {name!r} to predict at hold values that are missing or not finite.")
-        rows[name] = value
+        rows[name] = value.astype(like.dtype)
+    if task.row_range is not None:  # labels index arrays, where one that does not exist would be taken for another
+        num = len(next(iter(rows.values())))
+        responses = {name: np.repeat(np.asarray(known[name])[:1], num, axis=0) for name in task.responses}
+        task.prepare(
+            Dataset(row_mask=np.asarray(dataset.row_mask, bool), constants=known.constants, **rows, **responses)
+        )
     return Dataset(row_mask=np.asarray(dataset.row_mask, bool), constants=known.constants, **rows)
 
 

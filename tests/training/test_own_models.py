@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 import icl_bayes
+from icl_bayes.inference import Posterior
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import load_program
 from icl_bayes.training import CheckpointError, FlowConfig, NetworkConfig, TargetsConfig, TrainingConfig, train
@@ -52,3 +53,20 @@ def test_from_model_to_posterior(name, tmp_path):
         return
     with pytest.raises(CheckpointError, match="another version of task"):
         icl_bayes.load(directory, task=dataclasses.replace(task, overrides={task.target[1]: "bijector"}))
+
+
+def test_predictions_know_the_labels_of_a_model():
+    """A group that does not exist would index the last one; it is refused instead."""
+    example = importlib.import_module("icl_bayes.examples.varying_intercepts")
+    task = load_program("icl_bayes.examples.varying_intercepts:task")
+    dataset = task.prepare(example.data())
+    theta = np.zeros((40, task.dim), np.float32)
+    theta[:, task.sites["intercept"].start + 3] = 2.0
+    sites = {name: np.asarray(value) for name, value in jax.vmap(task.constrain, (0, None))(theta, dataset).items()}
+    post = Posterior(task, dataset, theta, sites)
+    x = np.zeros(2)
+    found = post.predict(jax.random.key(0), icl_bayes.Dataset(group=[3, 4], x=x))["y"]
+    expected = sites["intercept"][0, [3, 4]]
+    assert np.abs(found.mean(axis=0) - expected).max() < 5.0 * sites["noise"][0] / np.sqrt(40)
+    with pytest.raises(ValueError, match="which inputs never simulates"):
+        post.predict(jax.random.key(0), icl_bayes.Dataset(group=[3, 8], x=x))
