@@ -16,7 +16,11 @@ from icl_bayes.benchmark.settings import (
 from icl_bayes.config import ConfigError, choices, compose, config_dir, groups_of
 from icl_bayes.config.files import COMMANDS
 
-REQUIRED = {"sample": ["file=a.csv", "target=y", "net=glm/1"], "reproduce": ["table=12"]}
+REQUIRED = {
+    "sample": ["file=a.csv", "target=y", "net=glm/1"],
+    "glm": ["file=a.csv", "formula=y"],
+    "reproduce": ["table=12"],
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -128,7 +132,7 @@ def test_all_scenarios():
         ("reproduce", ["table=12", "preset=fast"], r"no preset 'fast'. Choices of preset: paper, quick"),
         ("reproduce", ["table=12", "real=uci"], r"real must be bundled or openml336"),
         ("sample", ["target=y"], r"Required and not given: file=..., net=..."),
-        ("fit", [], r"no command 'fit'; choices: train, sample, evaluate, reproduce, calibrate, demo"),
+        ("fit", [], r"no command 'fit'; choices: train, sample, glm, evaluate, reproduce, calibrate, demo"),
     ],
 )
 def test_mistakes_are_explained(command, overrides, message):

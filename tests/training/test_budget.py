@@ -8,8 +8,7 @@ import time
 import jax.numpy as jnp
 import pytest
 
-from icl_bayes.benchmark import budget
-from icl_bayes.training import NetworkConfig, TrainingConfig
+from icl_bayes.training import NetworkConfig, TrainingConfig, budget
 
 SECONDS = 0.05
 
@@ -34,7 +33,7 @@ class Chunk:
 
 
 def test_compilation_takes_nothing_from_the_budget(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(budget, "build_network", lambda config: None)
+    monkeypatch.setattr(budget, "build_network", lambda config, task: None)
     monkeypatch.setattr(budget, "init_state", lambda network, config: jnp.zeros(()))
     monkeypatch.setattr(budget, "make_train_chunk", lambda *arguments: Chunk())
     monkeypatch.setattr(budget, "_MIN_SECONDS", 0.5)

@@ -1,0 +1,90 @@
+"""Tables about users' own data and models, and of equal quality, as Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from statistics import mean, median
+from typing import Any
+
+import numpy as np
+from markdown_tables import markdown, read_table
+from timing import RESULTS
+
+
+def equal_quality() -> str:
+    """The cheapest effort of either side that comes within 0.03 of the floor, by problem."""
+    rows = read_table(RESULTS / "equal_quality.csv")
+    lines = []
+    for problem in dict.fromkeys((row["scenario"], row["rows"]) for row in rows):
+        own = [row for row in rows if (row["scenario"], row["rows"]) == problem]
+        network, rival = (next(row for row in own if row["side"] == side) for side in ("network", "parallel HMC"))
+        times = [float(row["milliseconds"]) for row in (network, rival)]
+        cells = [f"{row['effort']}: {float(row['excess']):+.3f}" for row in (network, rival)]
+        marks = ["" if row["reached"] == "True" else " (not within 0.03)" for row in (network, rival)]
+        lines.append(
+            [
+                *problem,
+                cells[0] + marks[0],
+                f"{times[0]:.0f}",
+                cells[1] + marks[1],
+                f"{times[1]:.0f}",
+                f"{times[1] / times[0]:.1f}",
+            ]
+        )
+    header = ["scenario", "rows", "network", "ms", "parallel HMC", "ms", "ratio of times"]
+    return markdown(header, lines)
+
+
+def eight_schools() -> str:
+    """Marginal moments against long NUTS."""
+    rows = read_table(RESULTS / "own_model.csv")
+    names = ["draws", "verdict", "largest_mean_difference", "largest_sd_difference", "training_minutes"]
+    header = ["draws", "verdict", "means differ by at most, sd", "sds differ by at most", "minutes of training"]
+    return markdown(header, ([row[name] for name in names] for row in rows))
+
+
+def regression_quality() -> str:
+    """Excess of C2ST over the floor, raw and certified, by family, rows and columns."""
+    rows = read_table(RESULTS / "regression_quality.csv")
+    scored = [row for row in rows if row["reference"] != "failed"]
+    groups: list[tuple[str, list[dict[str, Any]]]] = [("all", scored)]
+    for name in ("family", "prior", "n", "p"):
+        values = sorted({row[name] for row in scored}, key=lambda value: (not value.isdigit(), value.zfill(6)))
+        groups += [
+            (f"{name} {value}" if value.isdigit() else value, [row for row in scored if row[name] == value])
+            for value in values
+        ]
+    header = ["", "data sets", "raw, mean (90 %)", "certified, mean (90 %)", "verdicts", "by NUTS", "median ms"]
+    return markdown(header, (_line(name, own) for name, own in groups))
+
+
+def _line(name: str, rows: list[dict[str, Any]]) -> list[str]:
+    def spread(column: str) -> str:
+        values = [float(row[column]) for row in rows]
+        return f"{mean(values):+.3f} ({np.quantile(values, 0.9):+.3f})"
+
+    verdicts = Counter(row["verdict"] for row in rows)
+    return [
+        name,
+        f"{len(rows)}",
+        spread("raw_excess"),
+        spread("certified_excess"),
+        ", ".join(f"{count} {verdict}" for verdict, count in verdicts.most_common()),
+        f"{sum('NUTS' in row['engine'] for row in rows)}",
+        f"{median(float(row['milliseconds']) for row in rows):.0f}",
+    ]
+
+
+def regression_speed() -> str:
+    """Warm milliseconds of 1000 certified draws, and how many times longer NUTS takes."""
+    rows = [row for row in read_table(RESULTS / "regression_speed.csv") if row["certified_ms"]]
+    lines = (
+        [row["family"], row["verdicts"], row["certified_ms"], row["mcmc_run_ratio"], row["jit_ratio"]] for row in rows
+    )
+    return markdown(["family", "verdict", "ms", "NUTS, `MCMC.run`", "NUTS, whole in `jit`"], lines)
+
+
+def tables_per_minute() -> str:
+    """Of groups of about 40 rows and three columns."""
+    rows = read_table(RESULTS / "regression_speed.csv")
+    return next(row["tables_per_minute"] for row in rows if row["tables_per_minute"]).removesuffix(".0")
