@@ -82,9 +82,3 @@ def regression_speed() -> str:
         [row["family"], row["verdicts"], row["certified_ms"], row["mcmc_run_ratio"], row["jit_ratio"]] for row in rows
     )
     return markdown(["family", "verdict", "ms", "NUTS, `MCMC.run`", "NUTS, whole in `jit`"], lines)
-
-
-def tables_per_minute() -> str:
-    """Of groups of about 40 rows and three columns."""
-    rows = read_table(RESULTS / "regression_speed.csv")
-    return next(row["tables_per_minute"] for row in rows if row["tables_per_minute"]).removesuffix(".0")

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from certificate_tables import broken, calibration, certified, in_distribution
 from markdown_tables import markdown, read_table
+from own_tables import eight_schools, equal_quality, regression_quality, regression_speed
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, current, summarize
@@ -371,6 +372,10 @@ def main() -> int:
         "speed": speed(),
         "cold start": cold_start(),
         "simulation": simulation_cost(),
+        "equal quality": equal_quality(),
+        "eight schools": eight_schools(),
+        "regressions": regression_quality(),
+        "regressions, speed": regression_speed(),
         "training": training("glm?.csv"),
         "training laplace": training("glm?-laplace.csv"),
         "training without likelihood": training("glm?-gaussian.csv"),
