@@ -12,13 +12,12 @@ from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.real_suites import FEATURES, load_tables, real_suite, response_kind
 from icl_bayes.benchmark.references import TaskReference
+from icl_bayes.benchmark.scenario_names import as_list, scenarios_of
 from icl_bayes.benchmark.settings import (
     DEMO_SCENARIOS,
     DataConfig,
     DemoSettings,
     EvaluationConfig,
-    as_list,
-    scenarios_of,
 )
 from icl_bayes.benchmark.suites import task_under_test
 

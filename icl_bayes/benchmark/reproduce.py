@@ -10,7 +10,8 @@ from icl_bayes.benchmark import published
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.real_suites import load_tables, real_suite
-from icl_bayes.benchmark.settings import ALL_METHODS, DataConfig, ReproduceSettings, as_list, scenarios_of
+from icl_bayes.benchmark.scenario_names import as_list, scenarios_of
+from icl_bayes.benchmark.settings import ALL_METHODS, DataConfig, ReproduceSettings
 from icl_bayes.benchmark.shifts import SHIFTS, shifted_suite, shifts_of
 from icl_bayes.benchmark.suites import PAPER_COLUMNS, seed_kind, synthetic_suite, task_under_test
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from icl_bayes.benchmark.scenario_names import as_list, scenarios_of
 from icl_bayes.evaluation.two_sample import METRICS
 
 SOURCES = ("synthetic", "bundled", "openml336", "csv")
@@ -197,35 +198,6 @@ class EvaluationSettings:
     def as_dict(self) -> dict[str, Any]:
         """Plain nested values, to be kept beside the results; where those are goes without saying."""
         return {name: value for name, value in asdict(self).items() if name != "out"}
-
-
-def as_list(value: Any) -> list[Any]:
-    """A list as it is, anything else as a list of one."""
-    return list(value) if isinstance(value, list | tuple) else [value]
-
-
-def scenarios_of(family: str, scenario: Any) -> list[str]:
-    """Scenario names out of one, a list, or ``all``; unknown ones raise a ValueError that lists the choices."""
-    from icl_bayes.tasks import CUSTOM, FAMILIES, load_program
-
-    if family == CUSTOM:
-        addresses = [str(one) for one in as_list(scenario)]
-        for address in addresses:
-            load_program(address)
-        return list(dict.fromkeys(addresses))
-    if family not in FAMILIES:
-        raise ValueError(f"Unknown family {family!r}; choices: {', '.join([*FAMILIES, CUSTOM])}.")
-    known = [str(one) for one in FAMILIES[family].scenarios]
-    if scenario == "all":
-        return known
-    wanted = [str(one) for one in as_list(scenario)]
-    unknown = [one for one in wanted if one not in known]
-    if unknown or not wanted:
-        raise ValueError(
-            f"Unknown scenario(s) {', '.join(unknown) or '(none given)'} of family {family!r}; "
-            f"choices: {', '.join(known)}, or 'all'."
-        )
-    return list(dict.fromkeys(wanted))
 
 
 ALL_METHODS = (

@@ -6,12 +6,12 @@ import dataclasses
 
 import pytest
 
+from icl_bayes.benchmark.scenario_names import scenarios_of
 from icl_bayes.benchmark.settings import (
     BaselineConfig,
     NutsOptions,
     ParallelHmcOptions,
     VariationalOptions,
-    scenarios_of,
 )
 from icl_bayes.config import ConfigError, choices, compose, config_dir, groups_of
 from icl_bayes.config.files import COMMANDS
