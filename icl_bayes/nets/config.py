@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icl_bayes.flow import BASES
+from icl_bayes.flow import BASES, LIKELIHOOD_BASES
 
-ENCODERS = ("transformer", "inducing", "mlp")
-LAYOUTS = ("single", "coordinate", "component")
+ENCODERS = ("transformer", "inducing", "mlp", "columns")
+LAYOUTS = ("single", "coordinate", "component", "column")
 INPUTS = ("theta", "theta_and_score", "theta_and_denoised")
 PARAMETRIZATIONS = ("velocity", "residual")
 
@@ -19,7 +19,8 @@ class ModelConfig:
     Attributes:
         encoder: ``transformer`` (self-attention over rows; the paper's), ``inducing`` (rows are
             read through a fixed number of latent tokens; cost linear in n, decoder cost
-            independent of n) or ``mlp`` (flattened rows; the paper's ablation).
+            independent of n), ``mlp`` (flattened rows; the paper's ablation) or ``columns`` (one token per coordinate
+            of theta, whatever their number; goes with ``layout=column``).
         width, heads, feedforward: of encoder and decoder.
         encoder_layers, decoder_blocks, head_layers: depths.
         inducing_points: number of latent tokens (``inducing``).
@@ -31,8 +32,9 @@ class ModelConfig:
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
         summaries: whether the encoder reads, beside the rows, what the task's own algorithm finds in them, or, for a
             task without, a sample that the ``pilots`` base has found.
-        layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, or one per exchangeable
-            ``component`` of the model, all treated alike.
+        layout: ``single`` token for the whole theta (the paper's), one per ``coordinate``, one per exchangeable
+            ``component`` of the model, all treated alike, or one per ``column``: a coordinate that is known by what the
+            task says of it, so that one network serves any number of them.
         parametrization: the network outputs the ``velocity`` (the paper's) or the ``residual``
             score, from which the velocity follows (:mod:`icl_bayes.flow.paths`).
         pooled_context: whether the decoder is also conditioned on the pooled memory and context.
@@ -73,6 +75,19 @@ class ModelConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"model.{name} must be one of {allowed}; received {getattr(self, name)!r}.")
+        if (self.encoder == "columns") != (self.layout == "column"):
+            raise ValueError(
+                "model.encoder=columns and model.layout=column belong together; received "
+                f"model.encoder={self.encoder} and model.layout={self.layout}."
+            )
+        if self.layout == "column" and (
+            self.base not in LIKELIHOOD_BASES
+            or (self.inputs, self.parametrization, self.smoothed_score) != ("theta_and_score", "residual", True)
+        ):
+            raise ValueError(
+                f"model.layout=column needs model.base={' or '.join(LIKELIHOOD_BASES)}, model.inputs=theta_and_score, "
+                "model.smoothed_score=true and model.parametrization=residual."
+            )
         if self.width % self.heads:
             raise ValueError(f"model.width ({self.width}) must be a multiple of model.heads ({self.heads}).")
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from icl_bayes.flow.bases import Affine
 from icl_bayes.flow.paths import Path
-from icl_bayes.nets.model import InContextFlow, Memory, squash
+from icl_bayes.nets.columns import ColumnFlow
+from icl_bayes.nets.model import InContextFlow, squash
 
 Array = jax.Array
 LogDensity = Callable[[Array], Array]
 Denoiser = Callable[[Array, Array, Array], tuple[Array, Array]]
 """``(x (dim,), alpha (), sigma ()) -> means`` of ``x_1``, each ``(dim,)``: with the view ``x = alpha x_1 + sigma x_0``,
 and without."""
+
+Scores = Callable[[Array, Array], Array]
+"""``(theta (dim,), spread ()) -> (2, dim)``: gradients of the log joint, averaged around ``theta``, and there."""
 
 
 def residual_score(log_density_fn: LogDensity, affine: Affine, u: Array) -> Array:
@@ -78,6 +82,12 @@ def score_inputs(
     return jnp.stack([score + squash(change), score])
 
 
+def averaged_inputs(scores: Scores, affine: Affine, path: Path, t: Array, x: Array) -> Array:
+    """What the velocity sees of the log joint where the task averages its gradient itself, ``(2, dim)``, bounded."""
+    center = path.denoised(t, x)
+    return squash(scores(affine.forward(center), path.spread(t)) @ affine.scale + center)
+
+
 def denoised_inputs(denoiser: Denoiser, path: Path, t: Array, x: Array) -> Array:
     """What the velocity sees of a denoiser, ``(2, dim)``: the velocity of its mean, and where the data alone point."""
     alpha, sigma, alpha_dot, sigma_dot = path.coefficients(t)
@@ -87,12 +97,13 @@ def denoised_inputs(denoiser: Denoiser, path: Path, t: Array, x: Array) -> Array
 
 
 def make_velocity(
-    model: InContextFlow,
-    memory: Memory,
+    model: InContextFlow | ColumnFlow,
+    memory: Any,
     path: Path,
     affine: Affine,
     log_density_fn: LogDensity | None,
     denoiser: Denoiser | None = None,
+    averaged: Scores | None = None,
 ) -> Callable[[Array, Array], Array]:
     """``(t (), x (dim,)) -> velocity (dim,)`` in base coordinates.
 
@@ -100,19 +111,22 @@ def make_velocity(
         affine: the base of this data set.
         log_density_fn: log joint of theta; needed when the velocity sees the score, else ``None``.
         denoiser: of the task, for a standard base; needed when the velocity sees what it returns, else ``None``.
+        averaged: of a task that averages the gradient of its log joint itself, in the place of ``log_density_fn``.
     """
     sees_score = model.config.inputs == "theta_and_score"
     sees_denoised = model.config.inputs == "theta_and_denoised"
     if sees_denoised and denoiser is None:
         raise ValueError("This network's velocity corrects a denoiser, so it needs that of the task.")
-    if sees_score and log_density_fn is None:
+    if sees_score and log_density_fn is None and averaged is None:
         raise ValueError("This network's velocity sees the score, so it needs the log joint of the task.")
     seen = log_density_fn if sees_score else None
     smoothing = smoothing_of(seen, affine) if seen is not None and model.config.smoothed_score else None
 
     def velocity(t: Array, x: Array) -> Array:
         scores = None
-        if seen is not None:
+        if averaged is not None:
+            scores = averaged_inputs(averaged, affine, path, t, x)
+        elif seen is not None:
             scores = score_inputs(seen, affine, path, t, x, smoothing)
         elif sees_denoised and denoiser is not None:
             scores = denoised_inputs(denoiser, path, t, x)

@@ -22,6 +22,7 @@ from icl_bayes.tasks.features import Features
 from icl_bayes.tasks.latent_program import LatentProgram
 from icl_bayes.tasks.padding_check import require_padding_invariance
 from icl_bayes.tasks.row_features import make_row_features, make_row_validator, row_scales, simulate_rows_of
+from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.tasks.user_model import Inputs, read_model
 from icl_bayes.types import Array, Dataset, Sites
 
@@ -55,6 +56,9 @@ class Task(LatentProgram):
         row_range: fewest and most rows of a data set, where that is known; where they are equal the number is fixed,
             theta may have a part for every row, and no rows are padded.
         signed: constants that need not be positive.
+        draw_constants: ``rng_key -> {constant: array}``, their law in training where it is more than ranges.
+        tokens: ``(dataset, shift (dim,), scale (dim, dim)) -> TokenView``, what networks of column tokens read, given a
+            Gaussian close to the posterior.
         has_far_modes: whether posteriors may have modes that chains do not cross, beside those by permutation; the
             reference is then tempered SMC.
     """
@@ -76,6 +80,8 @@ class Task(LatentProgram):
     has_far_modes: bool = False
     row_range: tuple[int, int] | None = None
     signed: tuple[str, ...] = ()
+    draw_constants: Callable[[Array], dict[str, Array]] | None = None
+    tokens: Callable[[Dataset, Array, Array], TokenView] | None = None
 
     def __post_init__(self) -> None:
         latent = set(self.sites)
@@ -189,7 +195,9 @@ class Task(LatentProgram):
     # ---------------------------------------------------------------- simulation
 
     def sample_constants(self, rng_key: Array) -> dict[str, Array]:
-        """Prior hyper-parameters for one simulated data set, scalars."""
+        """Prior hyper-parameters for one simulated data set."""
+        if self.draw_constants is not None:
+            return self.draw_constants(rng_key)
         constants = {name: jnp.asarray(value, jnp.float32) for name, value in self.constants.items()}
         keys = jax.random.split(rng_key, max(len(self.hyperprior), 1))
         for key, (name, (low, high)) in zip(keys, sorted(self.hyperprior.items()), strict=False):

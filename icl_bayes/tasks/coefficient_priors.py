@@ -20,17 +20,17 @@ from icl_bayes.tasks.coordinates import (
     log_gamma_from_normal,
     normal_from_log_gamma,
     register,
+    upper_tail_to_normal,
 )
 from icl_bayes.types import Array
 
-KINDS = ("normal", "student_t", "laplace", "half_normal", "half_student_t", "gamma")
+KINDS = ("normal", "student_t", "laplace", "half_normal", "half_student_t", "gamma", "root_inverse_gamma")
 """In the order of their codes. Those from ``half_normal`` on are positive, and their location is zero."""
 POSITIVE = KINDS[3:]
 DEFAULT_SHAPE = 4.0
 """In the place of the shape of kinds that have none."""
 _LOG_2PI = 1.8378770664093453
 _LOG_2 = 0.6931471805599453
-_SQRT_2 = 1.4142135623730951
 
 
 def code_of(kind: str) -> int:
@@ -50,8 +50,10 @@ class MixedPrior(dist.Distribution):
     Args:
         kind: codes, see :data:`KINDS`.
         loc: location; of no effect for positive kinds.
-        scale: standard deviation of a normal law, scale of the others; of ``gamma`` the reciprocal rate.
-        shape: degrees of freedom (``student_t``, ``half_student_t``) or concentration (``gamma``); of no effect else.
+        scale: standard deviation of a normal law, scale of the others; of ``gamma`` the reciprocal rate; of
+            ``root_inverse_gamma``, the square root of an inverse gamma variable, that of its scale.
+        shape: degrees of freedom (``student_t``, ``half_student_t``) or concentration (``gamma``,
+            ``root_inverse_gamma``); of no effect else.
     """
 
     arg_constraints: ClassVar = {
@@ -74,7 +76,8 @@ class MixedPrior(dist.Distribution):
         student = jax.random.t(keys[1], jnp.broadcast_to(self.shape_parameter, shape), shape)
         laplace = jax.random.laplace(keys[2], shape)
         gamma = jax.random.gamma(keys[3], jnp.broadcast_to(self.shape_parameter, shape), shape)
-        standard = self._choose(normal, student, laplace, jnp.abs(normal), jnp.abs(student), gamma)
+        root = jax.lax.rsqrt(gamma)
+        standard = self._choose(normal, student, laplace, jnp.abs(normal), jnp.abs(student), gamma, root)
         return jnp.where(self.kind < code_of("half_normal"), self.loc, 0.0) + self.scale * standard
 
     def log_prob(self, value: Any, intermediates: Any = None) -> Array:
@@ -89,7 +92,8 @@ class MixedPrior(dist.Distribution):
         laplace = -jnp.abs(z) - _LOG_2
         positive = jnp.where(z > 0.0, z, 1.0)
         gamma = (shape - 1.0) * jnp.log(positive) - positive - gammaln(shape)
-        standard = self._choose(normal, student, laplace, normal + _LOG_2, student + _LOG_2, gamma)
+        root = _LOG_2 - (2.0 * shape + 1.0) * jnp.log(positive) - positive**-2 - gammaln(shape)
+        standard = self._choose(normal, student, laplace, normal + _LOG_2, student + _LOG_2, gamma, root)
         return jnp.where(is_positive & (z <= 0.0), -jnp.inf, standard - jnp.log(self.scale))
 
     def _choose(self, *by_kind: Array) -> Array:
@@ -97,28 +101,51 @@ class MixedPrior(dist.Distribution):
 
 
 def _constrain(fn: Any, u: Array) -> tuple[Array, Array]:
-    """On the prior's own scale: real kinds linearly, half ones through a softplus, gamma by its cube root."""
-    prior = MixedPrior(fn.kind, fn.loc, fn.scale, fn.shape_parameter)
-    laplace = fn.kind == code_of("laplace")
-    real_scale = fn.scale * jnp.where(laplace, _SQRT_2, 1.0)
+    """On the prior's own scale, nearly straight where a posterior may be narrow.
+
+    Normal and Student t laws linearly; Laplace's as a standard normal, which leaves no kink; half laws, and gamma ones
+    of a concentration up to 1, whose density is highest at zero, through a softplus; other gamma laws by the cube root.
+    """
+    scale, shape = fn.scale, fn.shape_parameter
+    is_laplace, is_gamma = fn.kind == code_of("laplace"), fn.kind == code_of("gamma")
+    is_root, is_real = fn.kind == code_of("root_inverse_gamma"), fn.kind < code_of("half_normal")
     scaled = SOFTPLUS_SHARPNESS * u
-    half = fn.scale * jax.nn.softplus(scaled) / SOFTPLUS_SHARPNESS
-    log_gamma, log_slope = log_gamma_from_normal(fn.shape_parameter, 1.0 / fn.scale, u)
-    is_gamma, is_real = fn.kind == code_of("gamma"), fn.kind < code_of("half_normal")
-    value = jnp.where(is_real, fn.loc + real_scale * u, jnp.where(is_gamma, jnp.exp(log_gamma), half))
-    half_slope = jnp.log(fn.scale) + jax.nn.log_sigmoid(scaled)
-    log_det = jnp.where(is_real, jnp.log(real_scale), jnp.where(is_gamma, log_gamma + log_slope, half_slope))
-    return value, jnp.sum(prior.log_prob(value) + log_det)
+    half = scale * jax.nn.softplus(scaled) / SOFTPLUS_SHARPNESS
+    log_gamma, log_slope = log_gamma_from_normal(shape, 1.0, jnp.where(is_root, -u, u))
+    laplace, laplace_slope = _laplace_from_normal(u)
+    value = jnp.where(is_real, fn.loc + scale * jnp.where(is_laplace, laplace, u), half)
+    log_det = jnp.where(is_real, jnp.where(is_laplace, laplace_slope, 0.0), jax.nn.log_sigmoid(scaled))
+    is_curved = is_gamma & (shape > 1.0)
+    value = jnp.where(is_curved, scale * jnp.exp(log_gamma), value)
+    log_det = jnp.where(is_curved, log_gamma + log_slope, log_det)
+    value = jnp.where(is_root, scale * jnp.exp(-0.5 * log_gamma), value)
+    log_det = jnp.where(is_root, -0.5 * log_gamma + log_slope - _LOG_2, log_det)
+    prior = MixedPrior(fn.kind, fn.loc, scale, shape)
+    log_density = jnp.where(is_laplace, -0.5 * u**2 - 0.5 * _LOG_2PI, prior.log_prob(value) + log_det + jnp.log(scale))
+    return value, jnp.sum(log_density)
+
+
+def _laplace_from_normal(u: Array) -> tuple[Array, Array]:
+    """A standard Laplace variable from a standard normal one, and the logarithm of the slope."""
+    # One branch per side of the median: at zero, where searches begin, sign(u) |.| would have no slope.
+    log_tail = jax.scipy.special.log_ndtr(-jnp.abs(u))
+    upper = -_LOG_2 - jax.scipy.special.log_ndtr(-jnp.where(u >= 0, u, 0.0))
+    lower = _LOG_2 + jax.scipy.special.log_ndtr(jnp.where(u >= 0, 0.0, u))
+    return jnp.where(u >= 0, upper, lower), -0.5 * u**2 - 0.5 * _LOG_2PI - log_tail
 
 
 def _unconstrain(fn: Any, value: Array) -> Array:
-    is_gamma, is_real = fn.kind == code_of("gamma"), fn.kind < code_of("half_normal")
-    real_scale = fn.scale * jnp.where(fn.kind == code_of("laplace"), _SQRT_2, 1.0)
-    positive = jnp.where(is_real, 1.0, value)
-    scaled = SOFTPLUS_SHARPNESS * positive / fn.scale
+    is_laplace, is_gamma = fn.kind == code_of("laplace"), fn.kind == code_of("gamma")
+    is_root, is_real = fn.kind == code_of("root_inverse_gamma"), fn.kind < code_of("half_normal")
+    z = (value - jnp.where(is_real, fn.loc, 0.0)) / fn.scale
+    laplace = jnp.sign(z) * upper_tail_to_normal(-jnp.abs(z) - _LOG_2)
+    positive = jnp.where(is_real, 1.0, z)
+    scaled = SOFTPLUS_SHARPNESS * positive
     half = (scaled + jnp.log(-jnp.expm1(-scaled))) / SOFTPLUS_SHARPNESS
-    gamma = normal_from_log_gamma(fn.shape_parameter, 1.0 / fn.scale, jnp.log(positive))
-    return jnp.where(is_real, (value - fn.loc) / real_scale, jnp.where(is_gamma, gamma, half))
+    of_log = normal_from_log_gamma(fn.shape_parameter, 1.0, jnp.where(is_root, -2.0, 1.0) * jnp.log(positive))
+    found = jnp.where(is_real, jnp.where(is_laplace, laplace, z), half)
+    found = jnp.where(is_gamma & (fn.shape_parameter > 1.0), of_log, found)
+    return jnp.where(is_root, -of_log, found)
 
 
 register(MixedPrior, Coordinate("mixed_prior", _constrain, _unconstrain))

@@ -119,7 +119,7 @@ def _laplace_forward(fn: _Broadcast, u: Array) -> Array:
     return fn.loc + fn.scale * jnp.where(u >= 0, upper, lower)
 
 
-def _upper_tail_to_normal(log_survival: Array) -> Array:
+def upper_tail_to_normal(log_survival: Array) -> Array:
     """``u > 0`` with ``log(1 - Phi(u)) = log_survival``, accurate far in the tail.
 
     ``ndtri`` alone loses the tail once the survival probability underflows, so its value is
@@ -138,19 +138,19 @@ def _upper_tail_to_normal(log_survival: Array) -> Array:
 
 def _laplace_inverse(fn: _Broadcast, value: Array) -> Array:
     z = (value - fn.loc) / fn.scale
-    return jnp.sign(z) * _upper_tail_to_normal(-jnp.abs(z) - _LOG_2)
+    return jnp.sign(z) * upper_tail_to_normal(-jnp.abs(z) - _LOG_2)
 
 
 def _exponential_inverse(fn: _Broadcast, value: Array) -> Array:
     z = value * fn.rate
     # P(X > x) = exp(-z): the upper tail is read from exp(-z), the lower one from 1 - exp(-z).
-    lower = -_upper_tail_to_normal(jnp.log(-jnp.expm1(-jnp.minimum(z, _LOG_2))))
-    return jnp.where(z < _LOG_2, lower, _upper_tail_to_normal(-jnp.maximum(z, _LOG_2)))
+    lower = -upper_tail_to_normal(jnp.log(-jnp.expm1(-jnp.minimum(z, _LOG_2))))
+    return jnp.where(z < _LOG_2, lower, upper_tail_to_normal(-jnp.maximum(z, _LOG_2)))
 
 
 def _half_normal_forward(fn: _Broadcast, u: Array) -> Array:
     # P(|X| > x) = Phi(-u): read from the survival in the upper half, from the cdf in the lower.
-    upper = _upper_tail_to_normal(log_ndtr(-jnp.where(u >= 0, u, 0.0)) - _LOG_2)
+    upper = upper_tail_to_normal(log_ndtr(-jnp.where(u >= 0, u, 0.0)) - _LOG_2)
     lower = _SQRT_2 * erfinv(ndtr(jnp.where(u >= 0, 0.0, u)))
     return fn.scale * jnp.where(u >= 0, upper, lower)
 
@@ -158,7 +158,7 @@ def _half_normal_forward(fn: _Broadcast, u: Array) -> Array:
 def _half_normal_inverse(fn: _Broadcast, value: Array) -> Array:
     z = value / fn.scale
     lower = ndtri(erf(jnp.minimum(z, 0.7) / _SQRT_2))
-    return jnp.where(z < 0.6744897501960817, lower, _upper_tail_to_normal(_LOG_2 + log_ndtr(-z)))
+    return jnp.where(z < 0.6744897501960817, lower, upper_tail_to_normal(_LOG_2 + log_ndtr(-z)))
 
 
 def _cotangent_of_tail(u: Array, share: float) -> Array:
@@ -179,7 +179,7 @@ def _cauchy_inverse(fn: _Broadcast, value: Array) -> Array:
     z = (value - fn.loc) / fn.scale
     tail = jnp.arctan(1.0 / jnp.maximum(jnp.abs(z), 0.5)) / jnp.pi
     inner = ndtri(0.5 + jnp.arctan(jnp.clip(z, -0.5, 0.5)) / jnp.pi)
-    return jnp.where(jnp.abs(z) > 0.5, jnp.sign(z) * _upper_tail_to_normal(jnp.log(tail)), inner)
+    return jnp.where(jnp.abs(z) > 0.5, jnp.sign(z) * upper_tail_to_normal(jnp.log(tail)), inner)
 
 
 def _half_cauchy_forward(fn: _Broadcast, u: Array) -> Array:
@@ -191,8 +191,8 @@ def _half_cauchy_forward(fn: _Broadcast, u: Array) -> Array:
 def _half_cauchy_inverse(fn: _Broadcast, value: Array) -> Array:
     z = value / fn.scale
     tail = 2.0 / jnp.pi * jnp.arctan(1.0 / jnp.maximum(z, 1.0))
-    lower = -_upper_tail_to_normal(jnp.log(2.0 / jnp.pi * jnp.arctan(jnp.minimum(z, 1.0))))
-    return jnp.where(z > 1.0, _upper_tail_to_normal(jnp.log(tail)), lower)
+    lower = -upper_tail_to_normal(jnp.log(2.0 / jnp.pi * jnp.arctan(jnp.minimum(z, 1.0))))
+    return jnp.where(z > 1.0, upper_tail_to_normal(jnp.log(tail)), lower)
 
 
 def _softplus_log(w: Array) -> Array:

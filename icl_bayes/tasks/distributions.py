@@ -85,6 +85,32 @@ def _exponential_excess_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array
     return excess, slope * tangents[0]
 
 
+class MixedLaw(dist.Distribution):
+    """One of several laws, and which of them is data.
+
+    Args:
+        code: ``()``, index of the law.
+        laws: of equal batch shapes.
+    """
+
+    arg_constraints: ClassVar = {}
+    support = constraints.real  # pyright: ignore[reportAssignmentType]  # NumPyro: "as a class attribute or as a property"
+
+    def __init__(self, code, laws):
+        self.code, self.laws = code, list(laws)
+        super().__init__(batch_shape=self.laws[0].batch_shape, validate_args=False)
+
+    def choose(self, values):
+        """One of as many values as there are laws."""
+        return jnp.select([self.code == index for index in range(len(values) - 1)], list(values[:-1]), values[-1])
+
+    def log_prob(self, value):
+        """Laws that are not meant see zeros, so that gradients through the choice stay finite."""
+        return self.choose(
+            [law.log_prob(jnp.where(self.code == index, value, 0.0)) for index, law in enumerate(self.laws)]
+        )
+
+
 class LogGamma(dist.Distribution):
     """Law of ``log Y`` for ``Y ~ Gamma(concentration, rate = concentration / exp(log_mean))``.
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, PoissonByLogMean
+from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, MixedLaw, PoissonByLogMean
 
 Array = jax.Array
 
@@ -45,6 +45,9 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
     Returns ``None`` for laws without an entry; callers then fall back on the Hessian.
     """
     match fn:
+        case MixedLaw():
+            own = [observation_parameters(law) or (0.0,) for law in fn.laws]
+            return tuple(fn.choose([one[i] if i < len(one) else 0.0 for one in own]) for i in range(2))
         case dist.Normal():
             loc, scale = _arrays(fn.loc, fn.scale)
             return loc, jnp.log(scale)
@@ -65,6 +68,9 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
 def observation_information(fn: Any) -> tuple[Array, ...]:
     """Expected information on each of :func:`observation_parameters` (diagonal, by orthogonality)."""
     match fn:
+        case MixedLaw():
+            own = [observation_information(law) for law in fn.laws]
+            return tuple(fn.choose([one[i] if i < len(one) else 0.0 for one in own]) for i in range(2))
         case dist.Normal():
             (scale,) = _arrays(fn.scale)
             return 1.0 / scale**2, jnp.full(jnp.shape(scale), 2.0)

@@ -8,7 +8,7 @@ so that tables of one size share compiled programs. Built by :func:`icl_bayes.gl
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -21,6 +21,9 @@ from icl_bayes.tasks.base import Features, Task
 from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, MixedPrior, code_of
 from icl_bayes.tasks.data_checks import require_finite
 from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, PoissonByLogMean
+from icl_bayes.tasks.glm_starts import gamma_starts
+from icl_bayes.tasks.regression_tokens import view_of
+from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
 
 
@@ -100,6 +103,18 @@ FAMILIES: dict[str, ResponseFamily] = {
 }
 """``sigma`` is the standard deviation; variances are ``mu + overdispersion mu^2`` and ``dispersion mu^2``."""
 
+RESPONSES: dict[str, ResponseFamily] = FAMILIES | {
+    "gamma_variance": ResponseFamily(
+        "log",
+        "sigma",
+        "log_y",
+        "positive numbers",
+        lambda y: y > 0,
+        lambda linear, sigma, rows: LogGamma(jnp.exp(jnp.clip(2.0 * linear, -80.0, 80.0)) / sigma**2, linear),
+    )
+}
+"""Those, and the gamma law of the paper's seventh scenario, whose variance is ``sigma^2`` whatever the mean."""
+
 
 def extra_rows(family: str) -> tuple[str, ...]:
     """Rows beside covariates, response, offset and weight."""
@@ -118,7 +133,7 @@ def _prior(constants: dict[str, Any], name: str) -> MixedPrior:
 
 def make_program(family: str, num_columns: int, *, intercept: bool) -> Callable[[Dataset], None]:
     """The NumPyro program of a family; rows of whole weight w count as w rows."""
-    response = FAMILIES[family]
+    response = RESPONSES[family]
 
     def regression(dataset: Dataset) -> None:
         constants, rows = dataset.constants, dataset.rows
@@ -150,11 +165,11 @@ def make_regression(family: str, num_columns: int, *, intercept: bool = True) ->
     Raises:
         ValueError: for an unknown family, or a model without coefficients.
     """
-    if family not in FAMILIES:
-        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
+    if family not in RESPONSES:
+        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(RESPONSES)}.")
     if num_columns < 0 or (num_columns == 0 and not intercept):
         raise ValueError("A regression needs at least one column, or an intercept.")
-    response = FAMILIES[family]
+    response = RESPONSES[family]
     sites = ("intercept",) * intercept + ("beta",) * (num_columns > 0)
     dispersion = (response.dispersion,) * bool(response.dispersion)
     example = _example(family, num_columns, intercept=intercept)
@@ -168,11 +183,23 @@ def make_regression(family: str, num_columns: int, *, intercept: bool = True) ->
         constants={name: np.asarray(value) for name, value in example.constants.items()},
         signed=tuple(name for name in example.constants if name.endswith(("_kind", "_loc"))),
         features=_features,
+        tokens=partial(regression_tokens, family=family, intercept=intercept),
+        starts=gamma_starts if family == "gamma_variance" else None,
         validate=_make_validator(family, num_columns),
         example=example,
         paper_num_rows=50,
         options={"num_columns": num_columns},
     )
+
+
+def regression_tokens(dataset: Dataset, shift: Array, scale: Array, *, family: str, intercept: bool) -> TokenView:
+    """What a network of column tokens sees of a table; see :class:`TokenView`.
+
+    Args:
+        shift, scale: of the Gaussian that whitens.
+    """
+    task = make_regression(family, dataset["x"].shape[-1], intercept=intercept)
+    return view_of(task, dataset, shift, scale, code=list(RESPONSES).index(family))
 
 
 def _no_inputs(rng_key: Array, row_mask: Array) -> dict[str, Array]:
@@ -188,7 +215,7 @@ def _features(dataset: Dataset) -> Features:
 
 def _example(family: str, num_columns: int, *, intercept: bool) -> Dataset:
     generator = np.random.default_rng(0)
-    response = FAMILIES[family]
+    response = RESPONSES[family]
     rows = {
         "x": generator.normal(size=(6, num_columns)).astype(np.float32),
         response.row: np.asarray([0, 1, 1, 0, 1, 0], np.float32),
@@ -206,7 +233,7 @@ def _example(family: str, num_columns: int, *, intercept: bool) -> Dataset:
 
 
 def _make_validator(family: str, num_columns: int) -> Callable[[Dataset], Dataset]:
-    response = FAMILIES[family]
+    response = RESPONSES[family]
 
     def validate(dataset: Dataset) -> Dataset:
         rows = dict(dataset.rows)

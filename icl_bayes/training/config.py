@@ -57,10 +57,15 @@ class TaskConfig:
 
 @dataclass(frozen=True)
 class FlowConfig:
-    """Path, loss, and the solver used at inference unless the caller asks for another."""
+    """Path, loss, and the solver used at inference unless the caller asks for another.
+
+    ``balanced`` divides the loss of a data set by the mean squared residual score under its base, so that posteriors far
+    from their bases do not drown the others.
+    """
 
     path: str = "cosine"
     loss: str = "target_score"
+    balanced: bool = False
     solver: str = "multistep"
     solver_steps: int = 2
     solver_exponent: float = 1.0
@@ -225,6 +230,8 @@ class NetworkConfig:
                 f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
                 "model.parametrization=residual."
             )
+        if self.flow.balanced and self.model.base not in LIKELIHOOD_BASES:
+            raise ValueError(f"flow.balanced=true needs model.base={' or '.join(LIKELIHOOD_BASES)}.")
         if self.targets.metric not in ("posterior", self.model.base) and self._moves_in_base:
             raise ValueError(
                 f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "

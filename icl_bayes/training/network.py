@@ -33,9 +33,10 @@ from icl_bayes.flow import (
     stratified_times,
     value_and_log_det,
 )
-from icl_bayes.nets import InContextFlow, Memory, ModelShape, make_velocity, residual_score
+from icl_bayes.nets import ColumnFlow, InContextFlow, ModelShape, make_velocity, residual_score
 from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
+from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.features import features_of
 from icl_bayes.training.targets import Targets, likelihood_base
@@ -44,6 +45,8 @@ from icl_bayes.types import AnyArray, Array, Dataset
 Params = Any
 Velocity = Callable[[Array, Array], Array]
 DEGREES_OF_FREEDOM = 40.0
+LEAST_RESIDUAL = 0.05
+"""Mean square of residual scores below which posteriors count alike in a balanced loss."""
 NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
 
 
@@ -103,7 +106,7 @@ class Network:
         """Fresh weights; one program draws them all, as an accelerator would compile each draw by itself."""
         return jax.jit(lambda: nnx.state(build_model(self.config, self.task, seed), nnx.Param))()
 
-    def model(self, params: Params, dropout_key: Array | None = None) -> InContextFlow:
+    def model(self, params: Params, dropout_key: Array | None = None) -> Any:
         """The nnx module with the given weights; dropout is active only with a key."""
         rest = jax.tree.map(lambda leaf: leaf, self.graph[1])
         model = nnx.merge(self.graph[0], params, rest)
@@ -116,8 +119,16 @@ class Network:
 
     @full_precision
     def features(self, dataset: Dataset) -> Features:
-        """What the encoder reads of a prepared data set."""
+        """What the encoder reads of a prepared data set, unless it reads tokens."""
         return features_of(self.config.model, self.task, dataset)
+
+    @full_precision
+    def tokens(self, dataset: Dataset, affine: Affine) -> TokenView | None:
+        """What it reads instead, if it does: the data set as seen from a base."""
+        if self.config.model.layout != "column" or self.task.tokens is None:
+            return None
+        view = self.task.tokens(dataset, affine.shift, affine.scale)
+        return jax.lax.stop_gradient(view._replace(scores=None))._replace(scores=view.scores)
 
     @property
     def needs_log_joint(self) -> bool:
@@ -129,7 +140,9 @@ class Network:
             return None
         return lambda theta: self.task.log_joint(theta, dataset)
 
-    def _velocity(self, model: InContextFlow, memory: Memory, affine: Affine, dataset: Dataset) -> Velocity:
+    def _velocity(self, model: Any, memory: Any, affine: Affine, dataset: Dataset, view: TokenView | None) -> Velocity:
+        if view is not None:
+            return make_velocity(model, memory, self.path, affine, None, averaged=view.scores)
         denoise, denoiser = self.task.denoise, None
         if denoise is not None:
             denoiser = lambda x, alpha, sigma: denoise(x, alpha, sigma, dataset)  # noqa: E731
@@ -231,14 +244,15 @@ class Network:
 
     def _velocity_of(self, params: Params, dataset: Dataset, affine: Affine) -> Velocity:
         """The velocity field of a prepared data set, whose encoding is kept for all draws."""
-        model = self.model(params)
-        return self._velocity(model, model.encode(*self.features(dataset), for_many_draws=True), affine, dataset)
+        model, view = self.model(params), self.tokens(dataset, affine)
+        read = self.features(dataset) if view is None else view[:-1]
+        return self._velocity(model, model.encode(*read, for_many_draws=True), affine, dataset, view)
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
         time_key, noise_key, encoder_key, decoder_key = jax.random.split(rng_key, 4)
-        model = self.model(params, encoder_key)
-        memory = model.encode(*targets.features)
+        model, view = self.model(params, encoder_key), self.tokens(targets.dataset, targets.affine)
+        memory = model.encode(*(targets.features if view is None else view[:-1]))
         dim, config = self.task.dim, self.config
         extra = jnp.zeros(())
         if config.model.base == "gaussian":
@@ -270,11 +284,19 @@ class Network:
         def example_loss(example: Example, dropout_key: Array) -> Array:
             # The module is put together inside this vmap: its dropout counters can't change from within another.
             decoder = self.model(params, dropout_key)
-            velocity = self._velocity(decoder, memory, affine, dataset)
+            velocity = self._velocity(decoder, memory, affine, dataset, view)
             return loss_fn(self.path, velocity, example, pool, spread)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
-        return jnp.mean(losses) + extra
+        weight = self._balance(examples.x0, affine, dataset) if config.flow.balanced else 1.0
+        return weight * jnp.mean(losses) + extra
+
+    @full_precision
+    def _balance(self, noise: Array, affine: Affine, dataset: Dataset) -> Array:
+        """Weight of a data set, ``()``, from how far its posterior is from its base; without a look at the targets."""
+        residuals = jax.vmap(lambda u: residual_score(lambda v: self.task.log_joint(v, dataset), affine, u))(noise)
+        squares = jnp.where(jnp.isfinite(residuals), residuals, 0.0) ** 2
+        return jax.lax.stop_gradient(1.0 / (LEAST_RESIDUAL + jnp.mean(squares)))
 
     def _spread(self, targets: Targets) -> Spread:
         """Covariance of a draw given its noisy view, in base coordinates.
@@ -340,12 +362,20 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
 
 
-def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow:
+def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow | ColumnFlow:
     """A freshly initialized nnx module for a configuration."""
+    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    if config.model.layout == "column":
+        tokens = task.tokens
+        if tokens is None:
+            raise ValueError(f"model.layout=column is for regressions; task {task.name!r} has no columns as tokens.")
+        zero, eye = jnp.zeros(task.dim), jnp.eye(task.dim)
+        view = jax.eval_shape(lambda: tokens(task.example, zero, eye)._replace(scores=None))
+        return ColumnFlow(config.model, view.cells.shape[-1], view.context.shape[-1], rngs=rngs)
     features = jax.eval_shape(lambda: features_of(config.model, task, task.example))
     components = tuple(map(tuple, task.components.tolist())) if task.num_exchangeable else ()
     shape = ModelShape(task.dim, features.rows.shape[-1], features.context.shape[-1], components)
-    return InContextFlow(config.model, shape, rngs=nnx.Rngs(params=seed, dropout=seed + 1))
+    return InContextFlow(config.model, shape, rngs=rngs)
 
 
 def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
