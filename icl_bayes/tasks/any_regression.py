@@ -60,9 +60,11 @@ def draw_constants(rng_key: Array) -> dict[str, Array]:
     )
     family = jax.random.randint(keys["family"], (), 0, len(CODES))
     is_log = jnp.asarray(_IS_LOG)[family]
-    count_key, subset_key = jax.random.split(keys["columns"])
-    count = jnp.floor(jnp.exp(jax.random.uniform(count_key, maxval=jnp.log(MAX_COLUMNS + 1.0)))).astype(jnp.int32)
-    count = jnp.where(jax.random.uniform(subset_key) < 0.03, 0, jnp.minimum(count, MAX_COLUMNS))
+    count_key, even_key, none_key = jax.random.split(keys["columns"], 3)
+    uniform = jax.random.uniform(count_key)
+    few, many = jnp.exp(uniform * jnp.log(MAX_COLUMNS + 1.0)), 1.0 + uniform * MAX_COLUMNS
+    count = jnp.floor(jnp.where(jax.random.bernoulli(even_key), many, few)).astype(jnp.int32)
+    count = jnp.where(jax.random.uniform(none_key) < 0.03, 0, jnp.minimum(count, MAX_COLUMNS))
     mask = jnp.arange(MAX_COLUMNS) < count
     # Standard deviation of the linear predictor that the prior expects; large ones overflow where there is a log link.
     low, high = jnp.where(is_log, 0.2, 0.3), jnp.where(is_log, 2.5, 10.0)

@@ -59,8 +59,8 @@ class TaskConfig:
 class FlowConfig:
     """Path, loss, and the solver used at inference unless the caller asks for another.
 
-    ``balanced`` divides the loss of a data set by the mean squared residual score under its base, so that posteriors far
-    from their bases do not drown the others.
+    ``balanced`` divides the loss of a data set by the mean squared residual score under its base, and bounds the
+    influence of any single one, so that posteriors far from their bases do not drown the others.
     """
 
     path: str = "cosine"

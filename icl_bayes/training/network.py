@@ -47,6 +47,8 @@ Velocity = Callable[[Array, Array], Array]
 DEGREES_OF_FREEDOM = 40.0
 LEAST_RESIDUAL = 0.05
 """Mean square of residual scores below which posteriors count alike in a balanced loss."""
+LOSS_KNEE = 4.0
+"""Of a data set, in a balanced loss, beyond which it grows like a logarithm: one misfit must not set the direction."""
 NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
 
 
@@ -288,8 +290,10 @@ class Network:
             return loss_fn(self.path, velocity, example, pool, spread)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
-        weight = self._balance(examples.x0, affine, dataset) if config.flow.balanced else 1.0
-        return weight * jnp.mean(losses) + extra
+        loss = jnp.mean(losses)
+        if config.flow.balanced:
+            loss = LOSS_KNEE * jnp.log1p(self._balance(examples.x0, affine, dataset) * loss / LOSS_KNEE)
+        return loss + extra
 
     @full_precision
     def _balance(self, noise: Array, affine: Affine, dataset: Dataset) -> Array:
