@@ -19,8 +19,8 @@ from icl_bayes.tasks.any_response import CODES, MAX_TRIALS, AnyResponse
 from icl_bayes.tasks.base import Features, Task
 from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, MixedPrior, code_of
 from icl_bayes.tasks.covariates import make_covariate_prior
-from icl_bayes.tasks.regression import RESPONSES, prior_constants
-from icl_bayes.tasks.regression_tokens import view_of
+from icl_bayes.tasks.regression import RESPONSES
+from icl_bayes.tasks.regression_tokens import Priors, view_of
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
 
@@ -34,19 +34,19 @@ _POSITIVE_KINDS = ("half_normal", "half_student_t", "gamma")
 
 
 def program(dataset: Dataset) -> None:
-    """The NumPyro program."""
+    """The NumPyro program; intercept, coefficients and dispersion are one site."""
     constants, rows = dataset.constants, dataset.rows
-    intercept = numpyro.sample("intercept", _prior(constants, "intercept"))
-    beta = numpyro.sample("beta", _prior(constants, "beta").to_event(1))
-    dispersion = numpyro.sample("dispersion", _prior(constants, "dispersion"))
-    linear = rows["offset"] + constants["has_intercept"] * intercept + rows["x"] @ (constants["column_mask"] * beta)
-    law = AnyResponse(constants["family"], linear, dispersion, rows)
+    prior = MixedPrior(*(constants[part] for part in ("kind", "loc", "scale", "shape")))
+    parameters = numpyro.sample("parameters", prior.to_event(1))
+    law = AnyResponse(constants["family"], linear_predictor(parameters, dataset), parameters[-1], rows)
     with numpyro.plate("rows", dataset.padded_rows), handlers.mask(mask=dataset.row_mask):
         numpyro.sample("y", law, obs=rows.get("y"))
 
 
-def _prior(constants: dict[str, Any], name: str) -> MixedPrior:
-    return MixedPrior(*(constants[f"{name}_{part}"] for part in ("kind", "loc", "scale", "shape")))
+def linear_predictor(parameters: Array, dataset: Dataset) -> Array:
+    """Of every row, ``(n,)``, from intercept, coefficients and dispersion, ``(MAX_COLUMNS + 2,)``."""
+    used = parameters * dataset.constants["exists"]
+    return jnp.asarray(dataset["offset"]) + used[0] + dataset["x"] @ used[1:-1]
 
 
 def draw_constants(rng_key: Array) -> dict[str, Array]:
@@ -84,25 +84,20 @@ def draw_constants(rng_key: Array) -> dict[str, Array]:
     spread = jnp.exp(jax.random.uniform(dispersion_keys[1], minval=jnp.log(0.3), maxval=jnp.log(3.0)))
     shape = jnp.exp(jax.random.uniform(dispersion_keys[2], minval=jnp.log(2.0), maxval=jnp.log(6.0)))
     has_dispersion = jnp.asarray(_HAS_DISPERSION)[family]
-    found: dict[str, Any] = {
-        "family": family.astype(jnp.float32),
-        "has_intercept": has_intercept,
-        "has_dispersion": has_dispersion,
-        "column_mask": mask.astype(jnp.float32),
+    exists = _joined(has_intercept, mask, has_dispersion) > 0
+    laws = {
+        "kind": (_joined(intercept_kind, beta[0], kind), code_of("normal")),
+        "loc": (_joined(0.0, location * scale, 0.0), 0.0),
+        "scale": (_joined(intercept_scale, scale, spread), 1.0),
+        "shape": (_joined(3.0, beta[1], shape), DEFAULT_SHAPE),
     }
-    normal = float(code_of("normal"))
-    parts = {
-        "intercept": (has_intercept, intercept_kind, 0.0, intercept_scale, 3.0),
-        "beta": (mask, beta[0], location * scale, scale, beta[1]),
-        "dispersion": (has_dispersion, kind, 0.0, spread, shape),
-    }
-    for name, (exists, kind, loc, scale, shape) in parts.items():
-        exists = jnp.asarray(exists) > 0
-        found[f"{name}_kind"] = jnp.where(exists, kind, normal)
-        found[f"{name}_loc"] = jnp.where(exists, loc, 0.0)
-        found[f"{name}_scale"] = jnp.where(exists, scale, 1.0)
-        found[f"{name}_shape"] = jnp.where(exists, shape, DEFAULT_SHAPE)
+    found = {name: jnp.where(exists, own, unused) for name, (own, unused) in laws.items()}
+    found |= {"family": family, "exists": exists}
     return {name: jnp.asarray(value, jnp.float32) for name, value in found.items()}
+
+
+def _joined(intercept: Any, beta: Any, dispersion: Any) -> Array:
+    return jnp.concatenate([jnp.atleast_1d(jnp.asarray(part, jnp.float32)) for part in (intercept, beta, dispersion)])
 
 
 def _random_kinds(rng_key: Array, shape: tuple[int, ...], *, positive_share: float) -> tuple[Array, Array]:
@@ -128,13 +123,13 @@ def _random_kinds(rng_key: Array, shape: tuple[int, ...], *, positive_share: flo
 
 
 def inputs(rng_key: Array, row_mask: Array) -> dict[str, Array]:
-    """Covariates of mixed kinds; numbers of trials that are the same for all rows, or differ."""
+    """Covariates; numbers of trials that are the same for all rows, or differ."""
     x_key, trials_key, same_key = jax.random.split(rng_key, 3)
     n = row_mask.shape[0]
     each = jax.random.randint(trials_key, (n,), 1, MAX_TRIALS + 1)
     trials = jnp.where(jax.random.uniform(same_key) < 0.7, each[0], each)
     return {
-        "x": make_covariate_prior("mixture").sample(x_key, MAX_COLUMNS, row_mask),
+        "x": make_covariate_prior("tabular").sample(x_key, MAX_COLUMNS, row_mask),
         "offset": jnp.zeros(n),
         "trials": trials.astype(jnp.float32),
         "precision": jnp.ones(n),
@@ -150,7 +145,13 @@ def accept(dataset: Dataset) -> Array:
 
 
 def _tokens(dataset: Dataset, shift: Array, scale: Array) -> TokenView:
-    return view_of(any_regression, dataset, shift, scale, code=dataset.constants["family"])
+    def linear(theta: Array, dataset: Dataset) -> Array:
+        return linear_predictor(any_regression.constrain(theta, dataset)["parameters"], dataset)
+
+    constants = dataset.constants
+    roles = [0, *[1] * MAX_COLUMNS, 2]
+    priors = Priors(constants["kind"], constants["shape"], constants["exists"])
+    return view_of(any_regression, linear, priors, roles, dataset, shift, scale, code=constants["family"])
 
 
 def _features(dataset: Dataset) -> Features:
@@ -161,17 +162,11 @@ def _features(dataset: Dataset) -> Features:
 
 def _example() -> Dataset:
     generator = np.random.default_rng(0)
-    unit = (code_of("normal"), 0.0, 1.0, DEFAULT_SHAPE)
-    columns = np.arange(MAX_COLUMNS) < 3
-    constants = {
-        "family": np.asarray(CODES.index("poisson"), np.float32),
-        "has_intercept": np.ones((), np.float32),
-        "has_dispersion": np.zeros((), np.float32),
-        "column_mask": columns.astype(np.float32),
-        **prior_constants("intercept", *unit),
-        **prior_constants("beta", *(np.full(MAX_COLUMNS, part) for part in unit)),
-        **prior_constants("dispersion", *unit),
-    }
+    exists = np.zeros(MAX_COLUMNS + 2, np.float32)
+    exists[:4] = 1.0
+    unused = {"kind": code_of("normal"), "loc": 0.0, "scale": 1.0, "shape": DEFAULT_SHAPE}
+    constants = {name: np.full(MAX_COLUMNS + 2, value, np.float32) for name, value in unused.items()}
+    constants |= {"family": np.asarray(CODES.index("poisson"), np.float32), "exists": exists}
     return Dataset(
         x=generator.normal(size=(6, MAX_COLUMNS)).astype(np.float32),
         y=np.asarray([0, 1, 1, 0, 2, 0], np.float32),
@@ -187,8 +182,8 @@ any_regression = Task(
     model=program,
     inputs=inputs,
     responses=("y",),
-    target=("intercept", "beta", "dispersion"),
-    compared=("intercept", "beta", "dispersion"),
+    target=("parameters",),
+    compared=("parameters",),
     constants=_example().constants,
     draw_constants=draw_constants,
     signed=tuple(_example().constants),

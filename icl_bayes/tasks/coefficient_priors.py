@@ -71,11 +71,14 @@ class MixedPrior(dist.Distribution):
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         shape = tuple(sample_shape) + self.batch_shape
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(key, 3)
         normal = jax.random.normal(keys[0], shape)
-        student = jax.random.t(keys[1], jnp.broadcast_to(self.shape_parameter, shape), shape)
-        laplace = jax.random.laplace(keys[2], shape)
-        gamma = jax.random.gamma(keys[3], jnp.broadcast_to(self.shape_parameter, shape), shape)
+        laplace = jax.random.laplace(keys[1], shape)
+        # One gamma variable serves all kinds: its sampler is by far the longest part of the program.
+        half_degrees = 0.5 * self.shape_parameter
+        concentration = jnp.where(self._is_student, half_degrees, self.shape_parameter)
+        gamma = jax.random.gamma(keys[2], jnp.broadcast_to(concentration, shape), shape)
+        student = normal * jnp.sqrt(half_degrees / gamma)
         root = jax.lax.rsqrt(gamma)
         standard = self._choose(normal, student, laplace, jnp.abs(normal), jnp.abs(student), gamma, root)
         return jnp.where(self.kind < code_of("half_normal"), self.loc, 0.0) + self.scale * standard
@@ -87,14 +90,19 @@ class MixedPrior(dist.Distribution):
         z = (value - jnp.where(is_positive, 0.0, self.loc)) / self.scale
         shape = self.shape_parameter
         normal = -0.5 * z**2 - 0.5 * _LOG_2PI
-        normalizer = gammaln(0.5 * (shape + 1.0)) - gammaln(0.5 * shape) - 0.5 * jnp.log(shape * jnp.pi)
+        log_gamma = gammaln(jnp.where(self._is_student, 0.5 * shape, shape))
+        normalizer = gammaln(0.5 * (shape + 1.0)) - log_gamma - 0.5 * jnp.log(shape * jnp.pi)
         student = normalizer - 0.5 * (shape + 1.0) * jnp.log1p(z**2 / shape)
         laplace = -jnp.abs(z) - _LOG_2
         positive = jnp.where(z > 0.0, z, 1.0)
-        gamma = (shape - 1.0) * jnp.log(positive) - positive - gammaln(shape)
-        root = _LOG_2 - (2.0 * shape + 1.0) * jnp.log(positive) - positive**-2 - gammaln(shape)
+        gamma = (shape - 1.0) * jnp.log(positive) - positive - log_gamma
+        root = _LOG_2 - (2.0 * shape + 1.0) * jnp.log(positive) - positive**-2 - log_gamma
         standard = self._choose(normal, student, laplace, normal + _LOG_2, student + _LOG_2, gamma, root)
         return jnp.where(is_positive & (z <= 0.0), -jnp.inf, standard - jnp.log(self.scale))
+
+    @property
+    def _is_student(self) -> Array:
+        return (self.kind == code_of("student_t")) | (self.kind == code_of("half_student_t"))
 
     def _choose(self, *by_kind: Array) -> Array:
         return jnp.select([self.kind == code for code in range(len(KINDS) - 1)], list(by_kind[:-1]), by_kind[-1])

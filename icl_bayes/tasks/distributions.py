@@ -74,41 +74,27 @@ def _excess_and_slope(z: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 @jax.custom_jvp
-def _exponential_excess(z: jax.Array) -> jax.Array:
+def exponential_excess(z: jax.Array) -> jax.Array:
     """``exp(z) - 1 - z``, accurate near zero."""
     return _excess_and_slope(z)[0]
 
 
-@_exponential_excess.defjvp
-def _exponential_excess_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
+@exponential_excess.defjvp
+def exponential_excess_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> tuple[jax.Array, jax.Array]:
     excess, slope = _excess_and_slope(*primals)
     return excess, slope * tangents[0]
 
 
-class MixedLaw(dist.Distribution):
-    """One of several laws, and which of them is data.
+class InformativeLaw(dist.Distribution):
+    """An observation law that knows its own expected information (:mod:`icl_bayes.tasks.information`)."""
 
-    Args:
-        code: ``()``, index of the law.
-        laws: of equal batch shapes.
-    """
+    def orthogonal_parameters(self) -> tuple[jax.Array, ...]:
+        """Parameters, each of the batch shape."""
+        raise NotImplementedError
 
-    arg_constraints: ClassVar = {}
-    support = constraints.real  # pyright: ignore[reportAssignmentType]  # NumPyro: "as a class attribute or as a property"
-
-    def __init__(self, code, laws):
-        self.code, self.laws = code, list(laws)
-        super().__init__(batch_shape=self.laws[0].batch_shape, validate_args=False)
-
-    def choose(self, values):
-        """One of as many values as there are laws."""
-        return jnp.select([self.code == index for index in range(len(values) - 1)], list(values[:-1]), values[-1])
-
-    def log_prob(self, value):
-        """Laws that are not meant see zeros, so that gradients through the choice stay finite."""
-        return self.choose(
-            [law.log_prob(jnp.where(self.code == index, value, 0.0)) for index, law in enumerate(self.laws)]
-        )
+    def information(self) -> tuple[jax.Array, ...]:
+        """Expected information on each of them."""
+        raise NotImplementedError
 
 
 class LogGamma(dist.Distribution):
@@ -135,7 +121,7 @@ class LogGamma(dist.Distribution):
     def log_prob(self, value):
         """Density of ``log Y`` (not of ``Y``), shape ``batch_shape``."""
         z = value - self.log_mean
-        return log_gamma_constant(self.concentration) - self.concentration * _exponential_excess(z)
+        return log_gamma_constant(self.concentration) - self.concentration * exponential_excess(z)
 
 
 class CountByLogMean(dist.Distribution):

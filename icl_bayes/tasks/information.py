@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 
-from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, MixedLaw, PoissonByLogMean
+from icl_bayes.tasks.distributions import CountByLogMean, InformativeLaw, LogGamma, PoissonByLogMean
 
 Array = jax.Array
 
 
-def _log_shape_information(a: Array) -> Array:
+def log_shape_information(a: Array) -> Array:
     """``a^2 trigamma(a) - a``, information on log a of a gamma law with known mean."""
     large = jnp.maximum(a, 8.0)
     series = 0.5 + 1.0 / (6.0 * large) - 1.0 / (30.0 * large**3)
@@ -45,9 +45,8 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
     Returns ``None`` for laws without an entry; callers then fall back on the Hessian.
     """
     match fn:
-        case MixedLaw():
-            own = [observation_parameters(law) or (0.0,) for law in fn.laws]
-            return tuple(fn.choose([one[i] if i < len(one) else 0.0 for one in own]) for i in range(2))
+        case InformativeLaw():
+            return fn.orthogonal_parameters()
         case dist.Normal():
             loc, scale = _arrays(fn.loc, fn.scale)
             return loc, jnp.log(scale)
@@ -68,9 +67,8 @@ def observation_parameters(fn: Any) -> tuple[Array, ...] | None:
 def observation_information(fn: Any) -> tuple[Array, ...]:
     """Expected information on each of :func:`observation_parameters` (diagonal, by orthogonality)."""
     match fn:
-        case MixedLaw():
-            own = [observation_information(law) for law in fn.laws]
-            return tuple(fn.choose([one[i] if i < len(one) else 0.0 for one in own]) for i in range(2))
+        case InformativeLaw():
+            return fn.information()
         case dist.Normal():
             (scale,) = _arrays(fn.scale)
             return 1.0 / scale**2, jnp.full(jnp.shape(scale), 2.0)
@@ -78,14 +76,14 @@ def observation_information(fn: Any) -> tuple[Array, ...]:
             probability = jax.nn.sigmoid(fn.logits)
             return (probability * (1.0 - probability),)
         case LogGamma():
-            return fn.concentration, _log_shape_information(fn.concentration)
+            return fn.concentration, log_shape_information(fn.concentration)
         case PoissonByLogMean():
             return (fn.mean,)
         case CountByLogMean():
             mean = fn.mean
             share = fn.overdispersion * mean / (1.0 + fn.overdispersion * mean)
             # Of the concentration there is no closed form: that of the gamma law it tends to, less for small counts.
-            return mean * (1.0 - share), share**2 * _log_shape_information(1.0 / fn.overdispersion)
+            return mean * (1.0 - share), share**2 * log_shape_information(1.0 / fn.overdispersion)
         case dist.BinomialLogits():
             (logits,) = _arrays(fn.logits)
             probability = jax.nn.sigmoid(logits)

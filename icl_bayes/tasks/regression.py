@@ -22,7 +22,7 @@ from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, MixedPrior, code_o
 from icl_bayes.tasks.data_checks import require_finite
 from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, PoissonByLogMean
 from icl_bayes.tasks.glm_starts import gamma_starts
-from icl_bayes.tasks.regression_tokens import view_of
+from icl_bayes.tasks.regression_tokens import ROLES, Priors, view_of
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
 
@@ -199,7 +199,23 @@ def regression_tokens(dataset: Dataset, shift: Array, scale: Array, *, family: s
         shift, scale: of the Gaussian that whitens.
     """
     task = make_regression(family, dataset["x"].shape[-1], intercept=intercept)
-    return view_of(task, dataset, shift, scale, code=list(RESPONSES).index(family))
+    constants = dataset.constants
+
+    def linear(theta: Array, dataset: Dataset) -> Array:
+        sites = task.constrain(theta, dataset)
+        found = jnp.asarray(dataset["offset"])
+        if "intercept" in sites:
+            found = found + sites["intercept"]
+        return found + dataset["x"] @ sites["beta"] if "beta" in sites else found
+
+    roles, kinds, shapes = [], [], []
+    for name, site in task.sites.items():
+        role = name if name in ROLES else "dispersion"
+        roles += [ROLES.index(role)] * site.size
+        kinds.append(jnp.broadcast_to(constants[f"{role}_kind"], (site.size,)))
+        shapes.append(jnp.broadcast_to(constants[f"{role}_shape"], (site.size,)))
+    priors = Priors(jnp.concatenate(kinds), jnp.concatenate(shapes), jnp.ones(task.dim))
+    return view_of(task, linear, priors, roles, dataset, shift, scale, code=list(RESPONSES).index(family))
 
 
 def _no_inputs(rng_key: Array, row_mask: Array) -> dict[str, Array]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,43 +20,41 @@ USUAL_ROWS, MAX_KNOWN_ROWS = 50.0, 512.0
 """More rows than that look alike: posteriors are near their Gaussians by then."""
 
 
-def view_of(task: LatentProgram, dataset: Dataset, shift: Array, scale: Array, *, code: Any) -> TokenView:
+class Priors(NamedTuple):
+    """Of all coordinates, ``(dim,)`` each: kind, shape, and whether there is one at all."""
+
+    kind: Array
+    shape: Array
+    exists: Array
+
+
+def view_of(
+    task: LatentProgram,
+    linear: Callable[[Array, Dataset], Array],
+    priors: Priors,
+    roles: Sequence[int],
+    dataset: Dataset,
+    shift: Array,
+    scale: Array,
+    *,
+    code: Any,
+) -> TokenView:
     """The tokens of a regression.
 
     Args:
-        task: with sites ``intercept``, ``beta`` and a dispersion, or some of them, and their priors as constants.
+        task: whose rows depend on coefficients through ``linear``, ``(theta, dataset) -> (n,)``.
+        roles: ``(dim,)``, indices into :data:`ROLES`.
         shift, scale: ``(dim,)`` and ``(dim, dim)``, the Gaussian that whitens.
         code: of the family, from 0 to 6.
     """
-
-    def linear(theta: Array, dataset: Dataset) -> Array:
-        sites = task.constrain(theta, dataset)
-        found = jnp.zeros(dataset.padded_rows)
-        constants = dataset.constants
-        if "intercept" in sites:
-            found = found + constants.get("has_intercept", 1.0) * sites["intercept"]
-        if "beta" in sites:
-            found = found + dataset["x"] @ (sites["beta"] * constants.get("column_mask", 1.0))
-        return found
-
     model = LinearPredictor(linear, task.log_likelihood, task.log_prior)
     cells, shares, sd = row_cells(model, dataset, shift, scale)
-    context = _context(task, dataset, shift, scale, code)
+    context = _context(priors, roles, dataset, shift, scale, code)
     return TokenView(cells, shares, context, dataset.row_mask, make_scores(model, dataset, scale, sd))
 
 
-def _context(task: LatentProgram, dataset: Dataset, shift: Array, scale: Array, code: Any) -> Array:
-    constants = dataset.constants
-    kinds, shapes, roles, exist = [], [], [], []
-    for name, site in task.sites.items():
-        role = name if name in ROLES else "dispersion"
-        roles += [ROLES.index(role)] * site.size
-        kinds.append(jnp.broadcast_to(constants[f"{role}_kind"], (site.size,)))
-        shapes.append(jnp.broadcast_to(constants[f"{role}_shape"], (site.size,)))
-        flag = {"intercept": "has_intercept", "beta": "column_mask", "dispersion": "has_dispersion"}[role]
-        exist.append(jnp.broadcast_to(constants.get(flag, 1.0), (site.size,)))
-    exists = jnp.concatenate(exist).astype(jnp.float32)
-    kind = jnp.concatenate(kinds)
+def _context(priors: Priors, roles: Sequence[int], dataset: Dataset, shift: Array, scale: Array, code: Any) -> Array:
+    exists, kind = jnp.asarray(priors.exists, jnp.float32), priors.kind
     own = jnp.sqrt(jnp.sum(scale**2, axis=1))
     num_tokens = jnp.sum(exists)
     num_rows = dataset.num_rows
@@ -73,9 +72,9 @@ def _context(task: LatentProgram, dataset: Dataset, shift: Array, scale: Array, 
     )
     columns = [
         exists[:, None],
-        jnp.asarray(np.eye(len(ROLES), dtype=np.float32)[roles]),
+        jnp.asarray(np.eye(len(ROLES), dtype=np.float32)[list(roles)]),
         (kind[:, None] == jnp.arange(len(KINDS))).astype(jnp.float32),
-        jax.lax.rsqrt(jnp.concatenate(shapes))[:, None],
+        jax.lax.rsqrt(jnp.asarray(priors.shape))[:, None],
         bounded(jnp.log(own))[:, None],
         bounded(shift)[:, None],
         jnp.broadcast_to(everywhere, (len(roles), len(everywhere))),

@@ -44,7 +44,7 @@ class LinearPredictor(NamedTuple):
     """A model in which rows depend on theta through one number each, to which a row ``offset`` is added.
 
     Attributes:
-        value: ``(theta, dataset) -> (n,)``, without the offset.
+        value: ``(theta, dataset) -> (n,)``.
         log_likelihood, log_prior: ``(theta, dataset) -> ()``; the prior is of independent coordinates.
     """
 
