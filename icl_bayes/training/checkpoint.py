@@ -28,6 +28,7 @@ from icl_bayes.training.config import NetworkConfig, from_dict
 FORMAT_VERSION = 1
 FORMAT_NAME = "icl_bayes network"
 MANIFEST = "checkpoint.json"
+WEIGHTS_FILE = "weights.safetensors"
 REQUIRED = ("config", "coordinates", "log_joint_at_fixed_points", "weights", "calibration", "provenance")
 FINGERPRINT_TOLERANCE = 2e-3  # relative; float32 log joints differ across platforms by far less
 
@@ -157,7 +158,7 @@ def save_checkpoint(
     }
     directory = Path(directory)
     text = json.dumps(manifest, indent=2, sort_keys=True)
-    write_atomically(directory, {MANIFEST: text, "weights.safetensors": arrays})
+    write_atomically(directory, {MANIFEST: text, WEIGHTS_FILE: arrays})
     return directory
 
 
@@ -199,7 +200,7 @@ def load_checkpoint(directory: str | Path, task: Task | None = None) -> Checkpoi
         config = from_dict(manifest["config"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{directory}: its configuration cannot be read ({error}).") from error
-    arrays = read_arrays(directory / "weights.safetensors")
+    arrays = read_arrays(directory / WEIGHTS_FILE)
     identity = identity_of(arrays)
     if manifest["weights"] != identity:
         raise CheckpointError(

@@ -158,6 +158,7 @@ class TrainingConfig:
         checkpoint_minutes, evaluate_steps: period of checkpoints and of held-out C2ST.
         num_held_out: validation data sets (seeds below 10,000).
         seed: batches are a pure function of ``(seed, step)``.
+        start_from: directory of a network whose weights this one starts from; empty for fresh ones.
         matmul_precision: of the network's matrix products, ``float32``, ``tensorfloat32`` or ``bfloat16``; the last two
             are for GPUs. Tasks, bases and chains compute in float32 in any case, and so does inference.
     """
@@ -181,6 +182,7 @@ class TrainingConfig:
     evaluate_steps: int = 1000
     num_held_out: int = 4
     seed: int = 0
+    start_from: str = ""
     matmul_precision: str = "float32"
 
     def __post_init__(self) -> None:

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
 from icl_bayes.provenance import collect_provenance
 from icl_bayes.tasks import Task
 from icl_bayes.training.checkpoint import (
+    WEIGHTS_FILE,
     CheckpointError,
     flatten,
     read_arrays,
@@ -242,6 +244,10 @@ def _save_state(run_dir: Path, state: TrainState, progress: Progress) -> None:
 def _restore(run_dir: Path, network: Network, config: NetworkConfig) -> tuple[TrainState, Progress]:
     fresh = init_state(network, config.training)
     saved = sorted(run_dir.glob(f"{STATE_PREFIX}*"))
+    if not saved and config.training.start_from:
+        source = Path(config.training.start_from)
+        params = unflatten(fresh.params, read_arrays(source / WEIGHTS_FILE), str(source))
+        return fresh._replace(params=params, ema=jax.tree.map(jnp.copy, params)), Progress()
     if not saved:
         return fresh, Progress()
     directory = saved[-1]
