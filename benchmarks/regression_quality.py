@@ -1,9 +1,10 @@
 """Certified posteriors of regressions against checked NUTS, over families, priors, rows and columns.
 
-Every data set is drawn from its own model: tabular covariates, coefficients from the stated prior. C2ST of raw draws
-(the closest Gaussian's) and of certified ones is compared with the floor, the same score between two disjoint sets of
-reference draws. Cells are visited in a random order, so that an interrupted run is a sample of the grid; run again, it
-computes what is missing of `benchmarks/results/regression_quality.csv`.
+Every data set is drawn from its own model: tabular covariates, coefficients from the stated prior. Two engines draw,
+the closest Gaussian and the network, and their draws are certified. C2ST of raw draws and of certified ones is compared
+with the floor, the same score between two disjoint sets of reference draws. Cells are visited in a random order, so
+that an interrupted run is a sample of the grid; run again, it computes what is missing of
+`benchmarks/results/regression_quality.csv`.
 
     python benchmarks/regression_quality.py [--limit 400] [--seed 10000]
 """
@@ -27,6 +28,7 @@ from icl_bayes.baselines.reference import reference_draws
 from icl_bayes.benchmark.settings import TEST_SEED
 from icl_bayes.evaluation.two_sample import c2st
 from icl_bayes.inference.gaussian_source import GaussianSource
+from icl_bayes.regression.network import RegressionNetwork, regression_network
 from icl_bayes.regression.priors import Prior, RegressionPriors
 from icl_bayes.tasks import Task
 from icl_bayes.tasks.covariates import make_covariate_prior
@@ -34,6 +36,7 @@ from icl_bayes.tasks.regression import FAMILIES, extra_rows, make_regression
 from icl_bayes.types import Array, Dataset
 
 NAME, NUM_DRAWS = "regression_quality", 1000
+ENGINES = ("gaussian", "network")
 PRIORS = {
     "normal": lambda scale: Prior("normal", 0.0, scale),
     "student_t": lambda scale: Prior("student_t", 0.0, scale, 3.0),
@@ -76,48 +79,62 @@ def score(cell: Cell, rng_key: Array) -> dict[str, Any]:
     if reference.status == "failed":
         return line | {"message": reference.message}
     truth = task.compared_matrix(reference.sites)
-    source = GaussianSource(task)
+    floor = c2st(truth[:NUM_DRAWS], truth[NUM_DRAWS:], seed=0).accuracy
+    line["floor"] = round(floor, 4)
+    for name, source in (("gaussian", GaussianSource(task)), ("network", regression_network(family, p))):
+        line |= {
+            f"{name}_{key}": value for key, value in judged(source, dataset, truth, floor, draw_key, refine_key).items()
+        }
+    return line
+
+
+def judged(
+    source: GaussianSource | RegressionNetwork,
+    dataset: Dataset,
+    truth: np.ndarray,
+    floor: float,
+    draw_key: Array,
+    refine_key: Array,
+) -> dict[str, Any]:
+    """Scores and seconds of one engine, compilation apart."""
     raw = source.sample(draw_key, dataset, NUM_DRAWS)
     refined = raw.refine(refine_key)
     source.sample(draw_key, dataset, NUM_DRAWS).refine(refine_key)  # all programs are compiled now
     started = time.perf_counter()
-    again = source.sample(draw_key, dataset, NUM_DRAWS).refine(refine_key)
-    seconds = time.perf_counter() - started
-    floor = c2st(truth[:NUM_DRAWS], truth[NUM_DRAWS:], seed=0).accuracy
-    certificate = refined.certificate()
-    return line | {
-        "floor": round(floor, 4),
-        "raw_excess": round(c2st(raw.compared_matrix(), truth[:NUM_DRAWS], seed=1).accuracy - floor, 4),
-        "certified_excess": round(c2st(refined.compared_matrix(), truth[:NUM_DRAWS], seed=2).accuracy - floor, 4),
-        "khat": round(certificate.khat, 3),
-        "total_variation": round(certificate.total_variation, 4),
-        "verdict": certificate.verdict,
-        "engine": again.info.get("engine", "closest Gaussian"),
-        "milliseconds": round(1000.0 * seconds, 1),
+    again = source.sample(draw_key, dataset, NUM_DRAWS)
+    drawn = time.perf_counter()
+    certificate = again.refine(refine_key).certificate()
+    ended = time.perf_counter()
+    used = refined.certificate()
+    return {
+        "raw": round(c2st(raw.compared_matrix(), truth[:NUM_DRAWS], seed=1).accuracy - floor, 4),
+        "certified": round(c2st(refined.compared_matrix(), truth[:NUM_DRAWS], seed=2).accuracy - floor, 4),
+        "khat": round(used.khat, 3),
+        "verdict": used.verdict,
+        "path": " > ".join(step.name for step in certificate.path),
+        "raw_ms": round(1000.0 * (drawn - started), 1),
+        "certified_ms": round(1000.0 * (ended - started), 1),
     }
 
 
 def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Mean and 90th percentile of the excess over all cells, and by family."""
+    """Mean and 90th percentile of the excess over all cells, and by family, of both engines."""
     scored = [line for line in lines if line["reference"] != "failed"]
     found = []
     for family in ("all", *FAMILIES):
         own = [line for line in scored if family in ("all", line["family"])]
         if not own:
             continue
-        raw = [float(line["raw_excess"]) for line in own]
-        certified = [float(line["certified_excess"]) for line in own]
-        found.append(
-            {
-                "family": family,
-                "datasets": len(own),
-                "raw": f"{mean(raw):+.4f} ({np.quantile(raw, 0.9):+.3f})",
-                "certified": f"{mean(certified):+.4f} ({np.quantile(certified, 0.9):+.3f})",
-                "needed NUTS": sum("NUTS" in line["engine"] for line in own),
-                "rejected": sum(line["verdict"] == "rejected" for line in own),
-                "median ms": round(float(np.median([float(line["milliseconds"]) for line in own])), 1),
-            }
-        )
+        for engine in ENGINES:
+            row: dict[str, Any] = {"family": family, "engine": engine, "datasets": len(own)}
+            for stage in ("raw", "certified"):
+                values = [float(line[f"{engine}_{stage}"]) for line in own]
+                row[stage] = f"{mean(values):+.4f} ({np.quantile(values, 0.9):+.3f})"
+                seconds = [float(line[f"{engine}_{stage}_ms"]) for line in own]
+                row[f"{stage} ms"] = round(float(np.median(seconds)), 1)
+            row["needed NUTS"] = sum("reference" in line[f"{engine}_path"] for line in own)
+            row["rejected"] = sum(line[f"{engine}_verdict"] == "rejected" for line in own)
+            found.append(row)
     return found
 
 
@@ -142,6 +159,7 @@ def main() -> None:
         print(lines[-1], flush=True)
         release_programs()
         make_regression.cache_clear()
+        regression_network.cache_clear()
     print_table(summary(lines))
 
 

@@ -12,7 +12,16 @@ from icl_bayes.flow.bases import (
     laplace_approximation,
 )
 from icl_bayes.flow.density import MAX_RESIDUAL, Inverse, invert, log_normal, value_and_log_det
-from icl_bayes.flow.losses import LOSSES, Example, Pool, Spread, make_loss, stratified_times
+from icl_bayes.flow.losses import (
+    LOSSES,
+    Example,
+    Pool,
+    Spread,
+    balanced_loss,
+    make_loss,
+    stratified_times,
+    student_loss,
+)
 from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
@@ -37,6 +46,7 @@ __all__ = [
     "Solver",
     "Spread",
     "affine_from_curvature",
+    "balanced_loss",
     "find_mode",
     "identity_affine",
     "invert",
@@ -48,6 +58,7 @@ __all__ = [
     "pilot_sample",
     "solve",
     "stratified_times",
+    "student_loss",
     "value_and_log_det",
     "variational_gaussian",
 ]

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from icl_bayes.flow.bases import Affine
 from icl_bayes.flow.paths import Path
 
 Array = jax.Array
@@ -153,6 +154,45 @@ _LOSS_FUNCTIONS = {
     "stable_target": stable_target_loss,
     "stein_target": stein_target_loss,
 }
+
+
+DEGREES_OF_FREEDOM = 40.0
+
+
+def student_loss(standardized: Array) -> Array:
+    """Minus the log density of a multivariate t law, up to a constant, mean over draws, ``()``.
+
+    With this many degrees of freedom its optimum is within two percent of the Gaussian one, but a data set
+    that is badly fitted early in training pulls with bounded force instead of drowning the others.
+
+    Args:
+        standardized: ``(..., dim)`` draws in the coordinates in which the fitted law is standard.
+    """
+    dim = standardized.shape[-1]
+    squares = jnp.sum(standardized**2, axis=-1)
+    return jnp.mean(0.5 * (DEGREES_OF_FREEDOM + dim) * jnp.log1p(squares / DEGREES_OF_FREEDOM))
+
+
+LEAST_RESIDUAL = 0.05
+"""Mean square of residual scores below which posteriors count alike in a balanced loss."""
+LOSS_KNEE = 4.0
+"""Of a data set, in a balanced loss, beyond which it grows like a logarithm: one misfit must not set the direction."""
+
+
+def balanced_loss(loss: Array, log_density_fn: Callable[[Array], Array], affine: Affine, noise: Array) -> Array:
+    """The loss of a data set relative to how far its posterior is from its base, ``()``.
+
+    It is judged at draws ``noise (num_draws, dim)`` of the base, without a look at the targets, so that for every data
+    set the minimizer stays what it was.
+    """
+
+    def residual(u: Array) -> Array:
+        return jax.grad(lambda v: log_density_fn(affine.forward(v)))(u) + u
+
+    residuals = jax.vmap(residual)(noise)
+    squares = jnp.where(jnp.isfinite(residuals), residuals, 0.0) ** 2
+    weight = jax.lax.stop_gradient(1.0 / (LEAST_RESIDUAL + jnp.mean(squares)))
+    return LOSS_KNEE * jnp.log1p(weight * loss / LOSS_KNEE)
 
 
 def make_loss(name: str) -> Callable[..., Array]:

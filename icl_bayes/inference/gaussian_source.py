@@ -124,12 +124,16 @@ class GaussianOrigin:
         return replace(refined, info={**refined.info, "engine": engine_of(refined)})
 
 
-def engine_of(post: Posterior) -> str:
-    """What the draws were made by, in words."""
+def engine_of(post: Posterior, start: str = "closest Gaussian") -> str:
+    """What the draws were made by, in words.
+
+    Args:
+        start: what made them before they were repaired.
+    """
     verdict = post.certificate().verdict
     path = [step.name for step in post.certificate().path]
     if verdict == "good":
-        return "closest Gaussian"
+        return start
     if path and path[-1] == "reference":
         return "NUTS"
-    return "closest Gaussian, reweighted" if verdict == "resampled" else "parallel HMC from the closest Gaussian"
+    return f"{start}, reweighted" if verdict == "resampled" else f"parallel HMC from the {start}"

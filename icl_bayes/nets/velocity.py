@@ -10,8 +10,7 @@ import jax.numpy as jnp
 
 from icl_bayes.flow.bases import Affine
 from icl_bayes.flow.paths import Path
-from icl_bayes.nets.columns import ColumnFlow
-from icl_bayes.nets.model import InContextFlow, squash
+from icl_bayes.nets.model import squash
 
 Array = jax.Array
 LogDensity = Callable[[Array], Array]
@@ -97,7 +96,7 @@ def denoised_inputs(denoiser: Denoiser, path: Path, t: Array, x: Array) -> Array
 
 
 def make_velocity(
-    model: InContextFlow | ColumnFlow,
+    model: Any,
     memory: Any,
     path: Path,
     affine: Affine,
@@ -108,6 +107,7 @@ def make_velocity(
     """``(t (), x (dim,)) -> velocity (dim,)`` in base coordinates.
 
     Args:
+        model, memory: :class:`InContextFlow` or :class:`ColumnFlow`, and what it made of the data set.
         affine: the base of this data set.
         log_density_fn: log joint of theta; needed when the velocity sees the score, else ``None``.
         denoiser: of the task, for a standard base; needed when the velocity sees what it returns, else ``None``.

@@ -37,7 +37,7 @@ def program(dataset: Dataset) -> None:
     """The NumPyro program; intercept, coefficients and dispersion are one site."""
     constants, rows = dataset.constants, dataset.rows
     prior = MixedPrior(*(constants[part] for part in ("kind", "loc", "scale", "shape")))
-    parameters = numpyro.sample("parameters", prior.to_event(1))
+    parameters = jnp.asarray(numpyro.sample("parameters", prior.to_event(1)))
     law = AnyResponse(constants["family"], linear_predictor(parameters, dataset), parameters[-1], rows)
     with numpyro.plate("rows", dataset.padded_rows), handlers.mask(mask=dataset.row_mask):
         numpyro.sample("y", law, obs=rows.get("y"))
@@ -150,7 +150,7 @@ def _tokens(dataset: Dataset, shift: Array, scale: Array) -> TokenView:
 
     constants = dataset.constants
     roles = [0, *[1] * MAX_COLUMNS, 2]
-    priors = Priors(constants["kind"], constants["shape"], constants["exists"])
+    priors = Priors(*(jnp.asarray(constants[name]) for name in ("kind", "shape", "exists")))
     return view_of(any_regression, linear, priors, roles, dataset, shift, scale, code=constants["family"])
 
 

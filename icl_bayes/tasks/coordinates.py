@@ -37,6 +37,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax.lax import erf_inv as erfinv
 from jax.scipy.special import erf, gammaln, log_ndtr, ndtr, ndtri
+from jax.typing import ArrayLike
 from numpyro.distributions.transforms import biject_to
 
 Array = jax.Array
@@ -201,7 +202,7 @@ def _softplus_log(w: Array) -> Array:
     return jnp.where(w < -15.0, w, jnp.log(jax.nn.softplus(safe)))
 
 
-def log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple[Array, Array]:
+def log_gamma_from_normal(concentration: Array, rate: ArrayLike, u: Array) -> tuple[Array, Array]:
     """Wilson-Hilferty: log of a Gamma variate from a normal one, and log |d log X / d u|."""
     w = 1.0 - 1.0 / (9.0 * concentration) + u / (3.0 * jnp.sqrt(concentration))
     log_root = _softplus_log(_CUBE_SHARPNESS * w) - jnp.log(_CUBE_SHARPNESS)
@@ -210,7 +211,7 @@ def log_gamma_from_normal(concentration: Array, rate: Array, u: Array) -> tuple[
     return log_x, log_slope
 
 
-def normal_from_log_gamma(concentration: Array, rate: Array, log_x: Array) -> Array:
+def normal_from_log_gamma(concentration: Array, rate: ArrayLike, log_x: Array) -> Array:
     """Inverse of :func:`log_gamma_from_normal`."""
     root = jnp.exp((log_x - jnp.log(concentration / rate)) / 3.0) * _CUBE_SHARPNESS
     w = jnp.where(root > 15.0, root, jnp.log(jnp.expm1(jnp.minimum(root, 15.0)))) / _CUBE_SHARPNESS

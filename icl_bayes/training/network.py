@@ -24,6 +24,7 @@ from icl_bayes.flow import (
     Pool,
     Solver,
     Spread,
+    balanced_loss,
     identity_affine,
     invert,
     log_normal,
@@ -31,6 +32,7 @@ from icl_bayes.flow import (
     make_path,
     solve,
     stratified_times,
+    student_loss,
     value_and_log_det,
 )
 from icl_bayes.nets import ColumnFlow, InContextFlow, ModelShape, make_velocity, residual_score
@@ -44,11 +46,6 @@ from icl_bayes.types import AnyArray, Array, Dataset
 
 Params = Any
 Velocity = Callable[[Array, Array], Array]
-DEGREES_OF_FREEDOM = 40.0
-LEAST_RESIDUAL = 0.05
-"""Mean square of residual scores below which posteriors count alike in a balanced loss."""
-LOSS_KNEE = 4.0
-"""Of a data set, in a balanced loss, beyond which it grows like a logarithm: one misfit must not set the direction."""
 NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
 
 
@@ -292,15 +289,9 @@ class Network:
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
         loss = jnp.mean(losses)
         if config.flow.balanced:
-            loss = LOSS_KNEE * jnp.log1p(self._balance(examples.x0, affine, dataset) * loss / LOSS_KNEE)
+            with jax.default_matmul_precision(MATMUL_PRECISIONS["float32"]):
+                loss = balanced_loss(loss, lambda theta: self.task.log_joint(theta, dataset), affine, examples.x0)
         return loss + extra
-
-    @full_precision
-    def _balance(self, noise: Array, affine: Affine, dataset: Dataset) -> Array:
-        """Weight of a data set, ``()``, from how far its posterior is from its base; without a look at the targets."""
-        residuals = jax.vmap(lambda u: residual_score(lambda v: self.task.log_joint(v, dataset), affine, u))(noise)
-        squares = jnp.where(jnp.isfinite(residuals), residuals, 0.0) ** 2
-        return jax.lax.stop_gradient(1.0 / (LEAST_RESIDUAL + jnp.mean(squares)))
 
     def _spread(self, targets: Targets) -> Spread:
         """Covariance of a draw given its noisy view, in base coordinates.
@@ -344,20 +335,6 @@ class Network:
             random_orders = orders[jax.random.randint(order_key, (len(chosen),), 0, len(orders))]
             chosen = jax.vmap(self.task.relabel)(chosen, random_orders)
         return pool, chosen
-
-
-def student_loss(standardized: Array) -> Array:
-    """Minus the log density of a multivariate t law, up to a constant, mean over draws, ``()``.
-
-    With this many degrees of freedom its optimum is within two percent of the Gaussian one, but a data set
-    that is badly fitted early in training pulls with bounded force instead of drowning the others.
-
-    Args:
-        standardized: ``(..., dim)`` draws in the coordinates in which the fitted law is standard.
-    """
-    dim = standardized.shape[-1]
-    squares = jnp.sum(standardized**2, axis=-1)
-    return jnp.mean(0.5 * (DEGREES_OF_FREEDOM + dim) * jnp.log1p(squares / DEGREES_OF_FREEDOM))
 
 
 def factor_affine(shift: Array, scale: Array) -> Affine:
