@@ -129,6 +129,6 @@ class ColumnFlow(nnx.Module):
         condition = self.time(t) + memory.condition
         for block in self.blocks:
             tokens = block(tokens, memory.exists, condition)
-        out = self.head(tokens, condition).astype(jnp.float32)
+        out = self.head(tokens, condition).astype(x.dtype)
         found = out[:, 0] + jnp.sum(out[:, 1:] * scores.T, axis=1)
         return jnp.where(memory.exists, found, 0.0)

@@ -40,7 +40,8 @@ class ModelConfig:
         pooled_context: whether the decoder is also conditioned on the pooled memory and context.
         time_features: number of Fourier features of time; 0 feeds the scalar (the paper's).
         dropout: rate in training.
-        compute_dtype: ``float32`` or ``bfloat16`` inside layers; parameters stay float32.
+        compute_dtype: ``float32`` or ``bfloat16`` inside layers, ``float64`` under ``jax.enable_x64``; parameters stay
+            float32.
     """
 
     encoder: str = "inducing"
@@ -70,7 +71,7 @@ class ModelConfig:
             "inputs": INPUTS,
             "layout": LAYOUTS,
             "parametrization": PARAMETRIZATIONS,
-            "compute_dtype": ("float32", "bfloat16"),
+            "compute_dtype": ("float32", "bfloat16", "float64"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -52,7 +52,8 @@ class Attend(nnx.Module):
     def __call__(self, queries: Array, keys: Array, values: Array, mask: AnyArray | None = None) -> Array:
         """``(T, width)`` from queries ``(T, width)``, keys and values ``(heads, N, d)``, mask ``(N,)``."""
         q = split_heads(self.query(queries), self.heads)
-        scores = jnp.einsum("htd,hnd->htn", q, keys).astype(jnp.float32) / jnp.sqrt(q.shape[-1])
+        scores = jnp.einsum("htd,hnd->htn", q, keys)
+        scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) / jnp.sqrt(q.shape[-1])
         if mask is not None:
             scores = jnp.where(mask[None, None, :], scores, _MASKED)
         weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
