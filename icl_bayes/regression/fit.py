@@ -52,7 +52,8 @@ def glm(
             ``negative_binomial``, ``gamma`` (log).
         priors: by column, ``Intercept``, ``coefficients`` for all columns not named, ``sigma``, ``overdispersion`` or
             ``dispersion``; as ``"normal(0, 2.5)"``, ``"student_t(3, 0, 1)"``, ``"laplace(0, 1)"``, or positive
-            ``"half_normal(1)"``, ``"half_student_t(3, 1)"``, ``"gamma(2, 0.5)"``, ``"exponential(1)"``. What is not
+            ``"half_normal(1)"``, ``"half_student_t(3, 1)"``, ``"gamma(2, 0.5)"``, ``"exponential(1)"``,
+            ``"root_inverse_gamma(5, 1.4)"`` (of ``sigma``: an inverse gamma law of the variance). What is not
             stated is weakly informative, on the scale of the data (:func:`default_priors`).
         offset: column that is added to the linear predictor (of rates: the logarithm of the exposure).
         weights: column of how often a row was observed, whole numbers.

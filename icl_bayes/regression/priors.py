@@ -20,6 +20,7 @@ _FORMS = {
     "half_student_t": ("shape", "scale"),
     "gamma": ("shape", "rate"),
     "exponential": ("rate",),
+    "root_inverse_gamma": ("shape", "scale"),
 }
 _TEXT = re.compile(r"^\s*([a-z_]+)\s*\(([^()]*)\)\s*$")
 AUTOSCALE = 2.5
@@ -31,7 +32,8 @@ class Prior:
     """A prior law of one coefficient.
 
     Attributes:
-        kind: ``normal``, ``student_t``, ``laplace``; positive ones are ``half_normal``, ``half_student_t``, ``gamma``.
+        kind: ``normal``, ``student_t``, ``laplace``; positive ones are ``half_normal``, ``half_student_t``, ``gamma`` and
+            ``root_inverse_gamma``, of which the square is inverse gamma with the given shape and scale ``scale^2``.
         loc: location, of kinds that are not positive.
         scale: of ``gamma`` the reciprocal rate.
         shape: degrees of freedom, or concentration of ``gamma``.
