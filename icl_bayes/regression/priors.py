@@ -32,8 +32,8 @@ class Prior:
     """A prior law of one coefficient.
 
     Attributes:
-        kind: ``normal``, ``student_t``, ``laplace``; positive ones are ``half_normal``, ``half_student_t``, ``gamma`` and
-            ``root_inverse_gamma``, of which the square is inverse gamma with the given shape and scale ``scale^2``.
+        kind: ``normal``, ``student_t``, ``laplace``; positive ones are ``half_normal``, ``half_student_t``, ``gamma``
+            and ``root_inverse_gamma``, whose square is inverse gamma with that shape and the scale ``scale^2``.
         loc: location, of kinds that are not positive.
         scale: of ``gamma`` the reciprocal rate.
         shape: degrees of freedom, or concentration of ``gamma``.

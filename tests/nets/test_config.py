@@ -47,12 +47,15 @@ def test_parameters_are_counted_as_they_are_stored() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"encoder": "gru"}, r"model\.encoder must be one of \('transformer', 'inducing', 'mlp'\); received 'gru'"),
+        (
+            {"encoder": "gru"},
+            r"model\.encoder must be one of \('transformer', 'inducing', 'mlp', 'columns'\); received 'gru'",
+        ),
         ({"base": "normal"}, r"model\.base must be one of \('standard', 'gaussian', 'laplace', 'variational'"),
         ({"inputs": "score"}, r"model\.inputs must be one of \('theta', 'theta_and_score', 'theta_and_denoised'\)"),
-        ({"layout": "many"}, r"model\.layout must be one of \('single', 'coordinate', 'component'\)"),
+        ({"layout": "many"}, r"model\.layout must be one of \('single', 'coordinate', 'component', 'column'\)"),
         ({"parametrization": "noise"}, r"model\.parametrization must be one of \('velocity', 'residual'\)"),
-        ({"compute_dtype": "float16"}, r"model\.compute_dtype must be one of \('float32', 'bfloat16'\)"),
+        ({"compute_dtype": "float16"}, r"model\.compute_dtype must be one of \('float32', 'bfloat16', 'float64'\)"),
         ({"width": 50, "heads": 4}, r"model\.width \(50\) must be a multiple of model\.heads \(4\)"),
     ],
 )
