@@ -2,7 +2,8 @@
 
 A real response is taken as Gaussian, a binary one as Bernoulli, a positive one as gamma; whole positive numbers are
 also fitted by Poisson, negative binomial, and, against their largest value, binomial laws. Tables have up to 20 of
-their columns and 300 of their rows. Run again, it computes what is missing of `benchmarks/results/regression_tables.csv`.
+their columns and 300 of their rows. Run again, it computes what is missing of
+`benchmarks/results/regression_tables.csv`.
 
     python benchmarks/regression_tables.py [--limit 200] [--seed 10000]
 """

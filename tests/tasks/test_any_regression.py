@@ -77,7 +77,11 @@ def both(family: str) -> tuple[tuple, tuple, list[int]]:
     return (own, Dataset(**rows, constants=constants), THETA[: own.dim]), (any_regression, joint, theta), shared
 
 
-@pytest.mark.parametrize("family", CODES)
+QUICK = ("binomial", "negative_binomial", "gamma_variance")
+FAMILIES = [family if family in QUICK else pytest.param(family, marks=pytest.mark.slow) for family in CODES]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_the_joint_program_is_that_of_every_family(family: str) -> None:
     """Scores, and log joints but for a constant; unused coordinates are standard normal."""
     (own, dataset, theta), (joint, wide, padded), shared = both(family)
@@ -93,7 +97,7 @@ def test_the_joint_program_is_that_of_every_family(family: str) -> None:
     assert change == pytest.approx(own_change, rel=1e-4, abs=1e-3)
 
 
-@pytest.mark.parametrize("family", ["gaussian", "negative_binomial"])
+@pytest.mark.parametrize("family", ["negative_binomial", pytest.param("gaussian", marks=pytest.mark.slow)])
 def test_both_give_the_same_tokens(family: str) -> None:
     (own, dataset, theta), (_, wide, padded), shared = both(family)
     assert own.tokens is not None

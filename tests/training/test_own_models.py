@@ -16,10 +16,8 @@ from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import load_program
 from icl_bayes.training import CheckpointError, FlowConfig, NetworkConfig, TargetsConfig, TrainingConfig, train
 
-LONGER = [
-    pytest.param(name, marks=pytest.mark.slow) for name in ("varying_intercepts", "autoregression", "change_point")
-]
-NAMES = ("eight_schools", "dose_response", *LONGER)
+LONGER = ("dose_response", "varying_intercepts", "autoregression", "change_point")
+NAMES = ("eight_schools", *(pytest.param(name, marks=pytest.mark.slow) for name in LONGER))
 SMALL = dict(width=8, heads=2, feedforward=8, decoder_blocks=1, inducing_points=2)
 TWO_STEPS = TrainingConfig(num_steps=2, steps_per_call=2, passes=1, batch_size=8)
 SIMULATION_ONLY = NetworkConfig(
