@@ -60,10 +60,14 @@ def test_weights_serve_tables_of_any_width() -> None:
         regression_network("poisson", 21)
 
 
+def test_unknown_engines_are_refused() -> None:
+    with pytest.raises(ValueError, match="Unknown engine 'fast'; choices: auto, gaussian, network"):
+        icl_bayes.glm("y ~ x", pd.DataFrame({"x": X[:, 0], "y": Y}), "bernoulli", engine="fast")
+
+
+@pytest.mark.slow
 def test_glm_by_the_network() -> None:
     frame = pd.DataFrame({"x": X[:, 0], "y": Y})
     found = icl_bayes.glm("y ~ 0 + x", frame, "bernoulli", {"x": "half_normal(1.5)"}, engine="network", num_draws=400)
     assert "network" in found.engine or found.engine == "NUTS"
     assert found.certificate.verdict != "rejected"
-    with pytest.raises(ValueError, match="Unknown engine 'fast'; choices: auto, gaussian, network"):
-        icl_bayes.glm("y ~ x", frame, "bernoulli", engine="fast")
