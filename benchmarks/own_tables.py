@@ -59,6 +59,46 @@ def regression_quality() -> str:
     return markdown(header, (_line(name, own) for name, own in groups))
 
 
+def regression_scenarios() -> str:
+    """The paper's scenarios by the one network and by the networks of single scenarios."""
+    rows = read_table(RESULTS / "regression_scenarios.csv")
+    header = ["scenario", "data sets", "floor", "one network", "own network", "difference"]
+    lines = []
+    for scenario in dict.fromkeys(row["scenario"] for row in rows):
+        own = [row for row in rows if row["scenario"] == scenario]
+        cells = [f"{mean(float(row[name]) for row in own):.3f}" for name in ("floor", "one_network", "own_network")]
+        differences = [float(row["one_network"]) - float(row["own_network"]) for row in own]
+        error = np.std(differences, ddof=1) / np.sqrt(len(own))
+        lines.append([scenario, f"{len(own)}", *cells, f"{mean(differences):+.3f} ± {error:.3f}"])
+    return markdown(header, lines)
+
+
+def regression_tables() -> str:
+    """Real tables, certified, by family."""
+    rows = read_table(RESULTS / "regression_tables.csv")
+    scored = [row for row in rows if row["reference"] != "failed"]
+    header = ["family", "tables", "certified, mean (largest)", "by NUTS", "rejected", "median ms", "no reference"]
+    lines = []
+    for family in ("all", *dict.fromkeys(row["family"] for row in rows)):
+        own = [row for row in scored if family in ("all", row["family"])]
+        lost = sum(row["reference"] == "failed" and family in ("all", row["family"]) for row in rows)
+        if not own:
+            continue
+        excess = [float(row["excess"]) for row in own]
+        lines.append(
+            [
+                family,
+                f"{len({row['table'] for row in own})}",
+                f"{mean(excess):+.3f} ({max(excess):+.3f})",
+                f"{sum(row['engine'] == 'NUTS' for row in own)}",
+                f"{sum(row['verdict'] == 'rejected' for row in own)}",
+                f"{np.median([float(row['milliseconds']) for row in own]):.0f}",
+                f"{lost}",
+            ]
+        )
+    return markdown(header, lines)
+
+
 def _line(name: str, rows: list[dict[str, Any]]) -> list[str]:
     cells = [name, f"{len(rows)}"]
     for engine in ("gaussian", "network"):

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
+import own_tables
 from certificate_tables import broken, calibration, certified, in_distribution
 from markdown_tables import markdown, read_table
-from own_tables import eight_schools, equal_quality, regression_quality, regression_speed
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, current, summarize
@@ -372,10 +372,12 @@ def main() -> int:
         "speed": speed(),
         "cold start": cold_start(),
         "simulation": simulation_cost(),
-        "equal quality": equal_quality(),
-        "eight schools": eight_schools(),
-        "regressions": regression_quality(),
-        "regressions, speed": regression_speed(),
+        "equal quality": own_tables.equal_quality(),
+        "eight schools": own_tables.eight_schools(),
+        "regressions": own_tables.regression_quality(),
+        "regressions, scenarios": own_tables.regression_scenarios(),
+        "regressions, tables": own_tables.regression_tables(),
+        "regressions, speed": own_tables.regression_speed(),
         "training": training("glm?.csv"),
         "training laplace": training("glm?-laplace.csv"),
         "training without likelihood": training("glm?-gaussian.csv"),
