@@ -34,10 +34,12 @@ class GaussianSource:
     Attributes:
         task: without nuisance sites; its posteriors should not have modes far apart.
         programs: compiled programs, of draws and of repairs.
+        known: the Gaussian of the data set that is being repaired.
     """
 
     task: Task
     programs: ProgramCache = field(default_factory=ProgramCache, repr=False)
+    known: Affine | None = field(default=None, repr=False)
 
     def sample(self, rng_key: Array, dataset: Dataset, num_draws: int = 1000) -> Posterior:
         """Draws with their densities, unchecked until :meth:`Posterior.certificate` or :meth:`Posterior.refine`.
@@ -67,7 +69,7 @@ class GaussianSource:
             sites=sites,
             notes=tuple(notes),
             densities=Densities(log_prob, log_weight),
-            origin=GaussianOrigin(self),
+            origin=GaussianOrigin(self, affine),
             info={
                 "network": "none: closest Gaussian",
                 "seconds": time.perf_counter() - started,
@@ -82,7 +84,7 @@ class GaussianSource:
 
     def whitening(self, padded: Dataset) -> Affine | None:
         """The Gaussian itself."""
-        return self._gaussian(padded)[0]
+        return self._gaussian(padded)[0] if self.known is None else self.known
 
     def _gaussian(self, padded: Dataset) -> Any:
         return self.programs.run("gaussian", lambda dataset: variational_of(self.task, dataset), padded).outputs
@@ -108,6 +110,7 @@ class GaussianOrigin:
     """Where the draws of a :class:`GaussianSource` come from; see :class:`icl_bayes.inference.origin.NetworkOrigin`."""
 
     source: GaussianSource
+    affine: Affine
 
     def densities(self, dataset: Dataset, num_draws: int) -> Densities:
         """Draws of this source come with densities."""
@@ -120,7 +123,7 @@ class GaussianOrigin:
 
     def refine(self, post: Posterior, rng_key: Array, target: float) -> Posterior:
         """See :meth:`icl_bayes.Posterior.refine`."""
-        refined = refine(self.source, post, rng_key, target)
+        refined = refine(replace(self.source, known=self.affine), post, rng_key, target)
         return replace(refined, info={**refined.info, "engine": engine_of(refined)})
 
 

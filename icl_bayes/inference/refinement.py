@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import jax
@@ -277,7 +278,7 @@ class _Refinement:
         key = jax.random.fold_in(self.rng_key, index)
         return self.repairs.move(key, self.padded, thetas, num_moves, self._affine)
 
-    @property
+    @cached_property
     def _affine(self) -> Affine | None:
         """The base's whitening where it comes from the posterior itself, and components may not be permuted."""
         return None if self.repairs.has_labels else self.source.whitening(self.padded)
