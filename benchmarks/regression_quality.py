@@ -6,7 +6,9 @@ with the floor, the same score between two disjoint sets of reference draws. Cel
 that an interrupted run is a sample of the grid; run again, it computes what is missing of
 `benchmarks/results/regression_quality.csv`.
 
-    python benchmarks/regression_quality.py [--limit 400] [--seed 10000]
+With --raw draws are not certified, which spares most of the compilation.
+
+    python benchmarks/regression_quality.py [--raw] [--limit 400] [--seed 10000]
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
-from timing import print_table, recorded, write_table
+from timing import median_seconds, print_table, recorded, write_table
 
 from icl_bayes.baselines.programs import release_programs
 from icl_bayes.baselines.reference import reference_draws
@@ -67,7 +69,7 @@ def simulated(rng_key: Array, task: Task, family: str, prior: str, n: int, p: in
     return dataset, theta
 
 
-def score(cell: Cell, rng_key: Array) -> dict[str, Any]:
+def score(cell: Cell, rng_key: Array, *, raw_only: bool) -> dict[str, Any]:
     """One line of the table."""
     family, prior, n, p = cell
     task = make_regression(family, p)
@@ -82,9 +84,8 @@ def score(cell: Cell, rng_key: Array) -> dict[str, Any]:
     floor = c2st(truth[:NUM_DRAWS], truth[NUM_DRAWS:], seed=0).accuracy
     line["floor"] = round(floor, 4)
     for name, source in (("gaussian", GaussianSource(task)), ("network", regression_network(family, p))):
-        line |= {
-            f"{name}_{key}": value for key, value in judged(source, dataset, truth, floor, draw_key, refine_key).items()
-        }
+        keys = (draw_key, None if raw_only else refine_key)
+        line |= {f"{name}_{key}": value for key, value in judged(source, dataset, truth, floor, *keys).items()}
     return line
 
 
@@ -94,26 +95,28 @@ def judged(
     truth: np.ndarray,
     floor: float,
     draw_key: Array,
-    refine_key: Array,
+    refine_key: Array | None,
 ) -> dict[str, Any]:
     """Scores and seconds of one engine, compilation apart."""
     raw = source.sample(draw_key, dataset, NUM_DRAWS)
+    found: dict[str, Any] = {
+        "raw": round(c2st(raw.compared_matrix(), truth[:NUM_DRAWS], seed=1).accuracy - floor, 4),
+        "raw_ms": round(1000.0 * median_seconds(lambda _: source.sample(draw_key, dataset, NUM_DRAWS).theta, 3), 1),
+    }
+    if refine_key is None:
+        return found
     refined = raw.refine(refine_key)
     source.sample(draw_key, dataset, NUM_DRAWS).refine(refine_key)  # all programs are compiled now
     started = time.perf_counter()
-    again = source.sample(draw_key, dataset, NUM_DRAWS)
-    drawn = time.perf_counter()
-    certificate = again.refine(refine_key).certificate()
-    ended = time.perf_counter()
+    certificate = source.sample(draw_key, dataset, NUM_DRAWS).refine(refine_key).certificate()
+    seconds = time.perf_counter() - started
     used = refined.certificate()
-    return {
-        "raw": round(c2st(raw.compared_matrix(), truth[:NUM_DRAWS], seed=1).accuracy - floor, 4),
+    return found | {
         "certified": round(c2st(refined.compared_matrix(), truth[:NUM_DRAWS], seed=2).accuracy - floor, 4),
         "khat": round(used.khat, 3),
         "verdict": used.verdict,
         "path": " > ".join(step.name for step in certificate.path),
-        "raw_ms": round(1000.0 * (drawn - started), 1),
-        "certified_ms": round(1000.0 * (ended - started), 1),
+        "certified_ms": round(1000.0 * seconds, 1),
     }
 
 
@@ -128,18 +131,20 @@ def summary(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for engine in ENGINES:
             row: dict[str, Any] = {"family": family, "engine": engine, "datasets": len(own)}
             for stage in ("raw", "certified"):
-                values = [float(line[f"{engine}_{stage}"]) for line in own]
+                measured = [line for line in own if line.get(f"{engine}_{stage}") not in (None, "")]
+                values = [float(line[f"{engine}_{stage}"]) for line in measured] or [np.nan]
                 row[stage] = f"{mean(values):+.4f} ({np.quantile(values, 0.9):+.3f})"
-                seconds = [float(line[f"{engine}_{stage}_ms"]) for line in own]
+                seconds = [float(line[f"{engine}_{stage}_ms"]) for line in measured] or [np.nan]
                 row[f"{stage} ms"] = round(float(np.median(seconds)), 1)
-            row["needed NUTS"] = sum("reference" in line[f"{engine}_path"] for line in own)
-            row["rejected"] = sum(line[f"{engine}_verdict"] == "rejected" for line in own)
+            row["needed NUTS"] = sum("reference" in (line.get(f"{engine}_path") or "") for line in own)
+            row["rejected"] = sum(line.get(f"{engine}_verdict") == "rejected" for line in own)
             found.append(row)
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--raw", action="store_true")
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     options = parser.parse_args()
@@ -151,7 +156,8 @@ def main() -> None:
         if cells[index] in done:
             continue
         try:
-            lines.append(score(cells[index], jax.random.fold_in(jax.random.key(options.seed), int(index))))
+            key = jax.random.fold_in(jax.random.key(options.seed), int(index))
+            lines.append(score(cells[index], key, raw_only=options.raw))
         except ValueError as error:  # listed, not passed over
             lines.append(dict(zip(("family", "prior", "n", "p"), cells[index], strict=True)))
             lines[-1] |= {"reference": "failed", "message": str(error)[:200]}

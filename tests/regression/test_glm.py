@@ -94,6 +94,7 @@ def test_new_rows_are_predicted_with_the_levels_of_the_data(poisson):
         poisson.mean(pd.DataFrame({"x": [0.0]}))
 
 
+@pytest.mark.slow
 def test_successes_are_predicted_by_their_trials():
     """Shares of successes and their spread, from an intercept alone, whose posterior is nearly a beta law."""
     frame = pd.DataFrame({"successes": [3, 5, 4, 6, 2], "trials": [10, 12, 9, 14, 8]})
@@ -127,6 +128,7 @@ def test_weights_stand_for_repeated_rows(poisson):
     np.testing.assert_allclose(whole, plain.posterior.log_likelihood().sum(axis=1), rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_models_compare_by_what_they_say_of_left_out_rows(poisson):
     smaller = icl_bayes.glm("count ~ 1", table(), "poisson")
     found = icl_bayes.compare({"without": smaller, "with": poisson})
@@ -137,6 +139,7 @@ def test_models_compare_by_what_they_say_of_left_out_rows(poisson):
         icl_bayes.compare({"one": poisson, "other": icl_bayes.glm("value ~ 1", table(), num_draws=500)})
 
 
+@pytest.mark.slow
 def test_groups_at_once():
     frame = table(90)
     found = icl_bayes.glm_batch("count ~ x", frame, "group", "poisson", num_draws=500)
