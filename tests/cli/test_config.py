@@ -102,7 +102,7 @@ def test_all_scenarios():
 @pytest.mark.parametrize(
     ("command", "overrides", "message"),
     [
-        ("train", ["model=smal"], r"no model 'smal'. Did you mean 'small'\? Choices of model: paper, small,"),
+        ("train", ["model=smal"], r"no model 'smal'. Did you mean 'small'\? Choices of model: columns, paper, small,"),
         (
             "train",
             ["experiment=x"],

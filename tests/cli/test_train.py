@@ -50,7 +50,7 @@ def again(arguments, capsys):
         (["scenario=9"], "Unknown task 'glm/9'; choices: glm/1, glm/2"),
         (["family=gml"], "Unknown task 'gml/1'; choices: glm/1"),
         (["covariates=tabula"], "Unknown covariate prior 'tabula'. Did you mean 'tabular'?"),
-        (["model=smal"], "Choices of model: paper, small,"),
+        (["model=smal"], "Choices of model: columns, paper, small,"),
         (["--fast"], "Unknown option '--fast'; see icl-bayes train --help"),
     ],
 )
