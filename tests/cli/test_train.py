@@ -19,7 +19,11 @@ SMALLER = {
 }
 
 
-@pytest.mark.parametrize("experiment", choices("experiment"))
+LONG = ("regression",)  # its program of all families takes minutes to compile
+EXPERIMENTS = [pytest.param(name, marks=pytest.mark.slow) if name in LONG else name for name in choices("experiment")]
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_trains_two_steps(experiment, tmp_path, capsys):
     out = tmp_path / "run"
     arguments = [f"experiment={experiment}", "scenario=1", f"out={out}", *TINY, *SMALLER.get(experiment, [])]
