@@ -60,8 +60,8 @@ def glm(
         precision: of a Gaussian response, column of known precisions relative to ``1 / sigma^2``.
         trials: of a binomial response, column of the numbers of trials.
         missing: ``refuse`` rows with missing cells, or ``drop`` them.
-        engine: what draws are made by at first: ``gaussian``, ``network`` (up to 20 columns; closer where posteriors are
-            far from Gaussian, about ten times slower), or ``auto``, for now the first.
+        engine: what draws are made by at first: ``gaussian``, ``network`` (up to 20 columns; closer where posteriors
+            are far from Gaussian, about ten times slower), or ``auto``, for now the first.
         num_draws: of the posterior.
         rng_key: ``jax.random.key(...)``, by default ``jax.random.key(0)``.
 
