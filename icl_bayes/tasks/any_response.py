@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from icl_bayes.tasks.distributions import InformativeLaw, exponential_excess, log_gamma_constant
+from icl_bayes.tasks.distributions import exponential_excess, log_gamma_constant
 from icl_bayes.tasks.information import log_shape_information
 from icl_bayes.tasks.regression import RESPONSES
 from icl_bayes.types import Array
@@ -24,7 +25,7 @@ MAX_TRIALS = 20
 _LARGEST_EXPONENT, _LARGEST_LOG_RATE = 80.0, 20.0
 
 
-class AnyResponse(InformativeLaw):
+class AnyResponse(dist.Distribution):
     """The law of responses of the family with the given code; those of gamma laws are logarithms.
 
     Args:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -85,16 +85,17 @@ def exponential_excess_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]
     return excess, slope * tangents[0]
 
 
-class InformativeLaw(dist.Distribution):
+@runtime_checkable
+class InformativeLaw(Protocol):
     """An observation law that knows its own expected information (:mod:`icl_bayes.tasks.information`)."""
 
     def orthogonal_parameters(self) -> tuple[jax.Array, ...]:
         """Parameters, each of the batch shape."""
-        raise NotImplementedError
+        ...
 
     def information(self) -> tuple[jax.Array, ...]:
         """Expected information on each of them."""
-        raise NotImplementedError
+        ...
 
 
 class LogGamma(dist.Distribution):
