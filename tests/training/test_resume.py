@@ -95,3 +95,13 @@ def test_a_configuration_that_is_refused_leaves_no_directory(tmp_path: Path) -> 
     with pytest.raises(ValueError, match="summaries=true is for tasks that summarize"):
         fit(wrong, tmp_path / "run", evaluate=False)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_starts_from_the_weights_of_another(trained, tmp_path: Path) -> None:
+    """With a learning rate of nothing it ends where the other did; without a start it would not."""
+    _, source = trained
+    still = {"num_steps": 2, "learning_rate": 1e-30, "ema_decay": 0.0}
+    fit(simple_config(**still, start_from=str(source / "network")), tmp_path / "from", evaluate=False)
+    assert_same_weights(source, tmp_path / "from")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        fit(simple_config(**still, start_from=str(tmp_path / "nowhere")), tmp_path / "lost", evaluate=False)
