@@ -49,6 +49,7 @@ LINES = {
             "--precision": "precision",
             "--trials": "trials",
             "--missing": "missing",
+            "--engine": "engine",
             "--draws": "draws",
             "--seed": "seed",
             "--out": "out",

@@ -48,6 +48,7 @@ def glm(settings: GlmSettings) -> RegressionPosterior:
             precision=settings.precision,
             trials=settings.trials,
             missing=settings.missing,
+            engine=settings.engine,
             num_draws=settings.draws,
             rng_key=jax.random.key(settings.seed),
         )

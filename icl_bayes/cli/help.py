@@ -78,12 +78,14 @@ options:
   --prior "x1=normal(0, 1)"   prior of a column, of Intercept, of all columns not named (coefficients), of sigma,
                               overdispersion or dispersion; may be given again. Forms: normal(loc, scale),
                               student_t(df, loc, scale), laplace(loc, scale), half_normal(scale),
-                              half_student_t(df, scale), gamma(shape, rate), exponential(rate)
+                              half_student_t(df, scale), gamma(shape, rate), exponential(rate),
+                              root_inverse_gamma(shape, scale)
   --offset COLUMN             added to the linear predictor, such as the logarithm of an exposure
   --weights COLUMN            how often a row was observed
   --precision COLUMN          known precisions of Gaussian responses, relative to 1 / sigma^2
   --trials COLUMN             numbers of trials of a binomial response
   --missing refuse            or drop: rows with missing cells
+  --engine auto               or gaussian, network: what draws are made by at first
   --draws 1000 --seed 0       posterior draws
   --out FILE                  write the posterior: .nc (ArviZ) or .csv
   --report FILE               write an HTML page: estimates, priors, fit, certificate

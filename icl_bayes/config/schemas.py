@@ -92,7 +92,7 @@ class GlmSettings:
     Attributes:
         file: a CSV file whose first line names the columns.
         formula: such as ``y ~ x1 + C(group)``.
-        family, offset, weights, precision, trials, missing: as there.
+        family, offset, weights, precision, trials, missing, engine: as there.
         priors: each as ``NAME=PRIOR``, e.g. ``x1=normal(0, 1)``.
         draws: number of posterior draws.
         seed: of the draws.
@@ -109,6 +109,7 @@ class GlmSettings:
     precision: str = ""
     trials: str = ""
     missing: str = "refuse"
+    engine: str = "auto"
     draws: int = 1000
     seed: int = 0
     out: str = ""

@@ -52,6 +52,7 @@ def test_options_become_settings():
         (["y ~ speed"], "lack the column(s) speed"),
         (["y ~ x", "--prior", "normal(0, 1)"], "given as NAME=PRIOR"),
         (["y ~ x", "--out", "draws.txt"], "can be written as .nc, .csv"),
+        (["y ~ x", "--engine", "fast"], "Unknown engine 'fast'; choices: auto, gaussian, network"),
         (["y ~ x", "--speed", "3"], "Unknown option '--speed'"),
         ([], "formula=..."),
     ],
