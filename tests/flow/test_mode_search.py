@@ -68,3 +68,23 @@ def test_a_search_that_never_sees_a_density_claims_nothing() -> None:
     assert mode.info.decrement == np.inf
     assert mode.value == -np.inf
     np.testing.assert_array_equal(mode.theta, 1.0)
+
+
+def test_a_column_far_from_zero_does_not_end_the_search() -> None:
+    """Dates beside an intercept: single precision cannot factorize the curvature, and a mode is there all the same."""
+    generator = np.random.default_rng(0)
+    dates = 2008.0 + 0.2 * generator.normal(size=(300, 4))
+    columns = np.column_stack([6000.0 * np.ones(300), 3.0 * dates])  # in units of wide priors
+    y = generator.normal(size=300)
+    curvature = 195.0 * columns.T @ columns + np.eye(5)
+    best = np.linalg.solve(curvature, 195.0 * columns.T @ y)
+
+    def log_density(theta: jax.Array, module=jnp) -> jax.Array:
+        return -0.5 * (195.0 * module.sum((y - columns @ theta) ** 2) + module.sum(theta**2))
+
+    metric = jnp.asarray(curvature, jnp.float32)
+    assert not jnp.isfinite(jnp.linalg.cholesky(metric)).all()
+    mode = find_mode(lambda theta: log_density(theta), lambda _: metric, jnp.zeros(5), num_steps=40)
+    assert bool(mode.info.is_finite)
+    assert float(mode.value) == pytest.approx(float(log_density(best, np)), rel=2e-3)
+    assert np.isfinite(np.linalg.cholesky(np.asarray(mode.metric))).all()
