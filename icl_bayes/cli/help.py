@@ -84,7 +84,7 @@ options:
   --weights COLUMN            how often a row was observed
   --precision COLUMN          known precisions of Gaussian responses, relative to 1 / sigma^2
   --trials COLUMN             numbers of trials of a binomial response
-  --missing refuse            or drop: rows with missing cells
+  --missing refuse            rows with missing cells; or drop them, or integrate missing cells of numeric columns out
   --engine auto               or gaussian, network: what draws are made by at first
   --draws 1000 --seed 0       posterior draws
   --out FILE                  write the posterior: .nc (ArviZ) or .csv
@@ -120,7 +120,8 @@ examples:
     "reproduce": """\
 settings:
   table=12                    the paper's table: 12 (GLM, all scenarios), 1, 2 or 8; 13 (factor analysis) or 3;
-                              14 (mixtures) or 4; ood: data that the model was not made for, with family=glm|fa|gmm
+                              14 (mixtures) or 4; ood: data that the model was not made for, with family=glm|fa|gmm;
+                              sbibm: the benchmark of simulation-based inference (pip install --no-deps sbibm)
   preset=quick                quick: one data set of each kind per scenario; paper: 50, and every real table
   num_datasets=1 num_tables=1 simulated and real data sets per scenario
   scenario=5                  some of the table's scenarios only

@@ -294,7 +294,9 @@ class _Refinement:
         if start is not None:
             states[0], heights[0] = start, self.repairs.log_joint(self.padded, start)
         pairs = zip(states, heights, strict=True)
-        features = [self.repairs.features(thetas, height, like=end) for thetas, height in pairs]
+        # Whitened by all alike: draws that set the scales themselves have smaller squares than others of their law.
+        like = np.concatenate(states)
+        features = [self.repairs.features(thetas, height, like=like) for thetas, height in pairs]
         found = stationarity(*features)
         reasons = []
         if found.is_drifting:

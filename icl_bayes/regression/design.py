@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INTERCEPT = "Intercept"
-MISSING = ("refuse", "drop")
+MISSING = ("refuse", "drop", "integrate")
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Design:
     Attributes:
         columns: names of the columns of ``x``, the intercept apart.
         has_intercept: whether the formula has one.
-        x: ``(n, p)`` float64.
+        x: ``(n, p)`` float64; NaN where a cell is missing and will be integrated out.
         y: ``(n,)``; of a response with two levels 0 and 1.
         response: what the formula calls it.
         levels: the two levels that 0 and 1 stand for, if responses were not numbers.
@@ -68,7 +68,8 @@ def make_design(formula: str, data: Any, *, missing: str = "refuse", also: Mappi
 
     Args:
         data: pandas or polars frame, mapping of columns, or the path of a CSV file.
-        missing: ``refuse`` rows with missing cells, or ``drop`` them.
+        missing: ``refuse`` rows with missing cells, ``drop`` them, or leave cells of covariates to be integrated out
+            (``integrate``).
         also: further columns that must be there, by what they are for.
 
     Raises:
@@ -96,13 +97,15 @@ def make_design(formula: str, data: Any, *, missing: str = "refuse", also: Mappi
         where = {name: int(cells.sum()) for name, cells in empty.items() if cells.any()}
         raise ValueError(
             f"{int(is_missing.sum())} of {len(frame)} rows have missing cells ({where}); drop them (missing='drop') "
-            "if they are missing at random given the columns, or fill them first."
+            "if they are missing at random given the columns, or integrate them out (missing='integrate')."
         )
-    kept = np.flatnonzero(~is_missing)
+    hidden = _hidden(parsed, empty, frame) if missing == "integrate" else {}
+    kept = np.arange(len(frame)) if missing == "integrate" else np.flatnonzero(~is_missing)
     if not len(kept):
         raise ValueError("No row is left: every one has a missing cell.")
+    taken = frame.iloc[kept].assign(**{name: frame[name].fillna(frame[name].mean()) for name in hidden})
     try:
-        left, right = parsed.lhs.get_model_matrix(frame.iloc[kept]), parsed.rhs.get_model_matrix(frame.iloc[kept])
+        left, right = parsed.lhs.get_model_matrix(taken), parsed.rhs.get_model_matrix(taken)
     except (FormulaicError, ValueError, TypeError) as error:
         raise ValueError(f"The formula {formula!r} does not fit the data: {error}") from error
     y, response, levels = _response(left, formula)
@@ -111,7 +114,37 @@ def make_design(formula: str, data: Any, *, missing: str = "refuse", also: Mappi
     x = np.asarray(right, np.float64)[:, [names.index(name) for name in columns]]
     _require_finite(np.column_stack([x, y]), [*columns, response])
     _require_rank(x, columns, INTERCEPT in names)
+    for name, cells in hidden.items():
+        x[cells, columns.index(name)] = np.nan
     return Design(columns, INTERCEPT in names, x, y, response, levels, kept, right.model_spec)
+
+
+def _hidden(parsed: Any, empty: Mapping[str, np.ndarray], frame: pd.DataFrame) -> dict[str, np.ndarray]:
+    """Which rows ``(n,)`` of which columns are to be integrated out.
+
+    Raises:
+        ValueError: where a cell is more than the value of one numeric column of the design.
+    """
+    from formulaic import Formula
+
+    hidden = {name: cells for name, cells in empty.items() if cells.any()}
+    terms = [[str(factor.expr) for factor in term.factors] for term in parsed.rhs]
+    for name in hidden:
+        using = [factors for factors in terms if any(name in map(str, _variables(Formula, one)) for one in factors)]
+        is_number = frame[name].dtype.kind in "iuf"
+        if using != [[name]] or not is_number:
+            used = ", ".join(":".join(factors) for factors in using) or "what is no covariate"
+            raise ValueError(
+                f"Column {name!r} lacks cells and enters by {used}{'' if is_number else ', not as a number'}. Cells "
+                "are integrated out where a numeric column enters by itself and nowhere else; drop its rows "
+                "(missing='drop') or fill it first."
+            )
+    return hidden
+
+
+def _variables(formula: Any, expression: str) -> Any:
+    """Columns that a factor such as ``np.log(x)`` needs."""
+    return formula([expression]).required_variables
 
 
 def as_frame(data: Any) -> pd.DataFrame:

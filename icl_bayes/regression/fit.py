@@ -13,7 +13,8 @@ import numpy as np
 from icl_bayes.inference.gaussian_source import GaussianSource, engine_of
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.regression.design import Design, as_frame, make_design, numbers
-from icl_bayes.regression.network import regression_network
+from icl_bayes.regression.missing import missing_cells
+from icl_bayes.regression.network import RegressionNetwork, regression_network
 from icl_bayes.regression.priors import Prior, RegressionPriors, default_priors, stated_priors
 from icl_bayes.regression.result import RegressionPosterior
 from icl_bayes.tasks.regression import FAMILIES, make_regression
@@ -59,7 +60,8 @@ def glm(
         weights: column of how often a row was observed, whole numbers.
         precision: of a Gaussian response, column of known precisions relative to ``1 / sigma^2``.
         trials: of a binomial response, column of the numbers of trials.
-        missing: ``refuse`` rows with missing cells, or ``drop`` them.
+        missing: ``refuse`` rows with missing cells, ``drop`` them, or ``integrate`` missing cells of numeric columns
+            out, with columns taken as jointly normal (:mod:`icl_bayes.regression.missing`).
         engine: what draws are made by at first: ``gaussian``, ``network`` (up to 20 columns; closer where posteriors
             are far from Gaussian, about ten times slower), or ``auto``, for now the first.
         num_draws: of the posterior.
@@ -85,7 +87,14 @@ def glm(
     if design.levels is not None and family != "bernoulli":
         raise ValueError(f"The response {design.response!r} holds the levels {design.levels}, which is for bernoulli.")
     stated = _priors(design, family, rows, priors)
-    dataset, which = counted_together({"x": design.x, "y": design.y, **rows}, stated.constants())
+    x, constants, num_missing = design.x, stated.constants(), 0
+    if np.isnan(x).any():
+        if engine == "network":
+            raise ValueError("The network integrates no missing cells out; use engine='gaussian' or 'auto'.")
+        cells = missing_cells(x)
+        rows, constants, num_missing = rows | {"cell": cells.cell}, constants | cells.constants(), cells.count
+        x = np.nan_to_num(x)
+    dataset, which = counted_together({"x": x, "y": design.y, **rows}, constants)
     num_rows, num_columns = dataset["x"].shape
     if num_rows > MAX_ROWS or num_columns > MAX_COLUMNS:
         raise ValueError(
@@ -93,7 +102,8 @@ def glm(
             "are served. Count equal rows together (weights), or take a sample of the rows."
         )
     key = jax.random.key(0) if rng_key is None else rng_key
-    posterior = certified(engine, family, design.has_intercept, dataset, num_draws, key)
+    source = source_of(engine == "network", family, num_columns, design.has_intercept, num_missing)
+    posterior = certified(source, dataset, num_draws, key)
     observations = np.repeat(which, rows["weight"].astype(int)) if weights else which
     return RegressionPosterior(posterior, design, family, stated, formula, observations)
 
@@ -131,22 +141,24 @@ def glm_batch(
 
 
 def certified(
-    engine: str, family: str, has_intercept: bool, dataset: Dataset, num_draws: int, rng_key: Array
+    source: GaussianSource | RegressionNetwork, dataset: Dataset, num_draws: int, rng_key: Array
 ) -> Posterior:
     """Draws of one engine, checked and repaired where that is needed."""
-    num_columns = dataset["x"].shape[1]
     draw_key, refine_key = jax.random.split(rng_key)
-    if engine != "network":  # "auto" too: the Gaussian's draws are cheap enough to be repaired in the time gained
-        return source_of(family, num_columns, has_intercept).sample(draw_key, dataset, num_draws).refine(refine_key)
-    network = regression_network(family, num_columns, intercept=has_intercept)
-    refined = network.sample(draw_key, dataset, num_draws).refine(refine_key)
+    refined = source.sample(draw_key, dataset, num_draws).refine(refine_key)
+    if isinstance(source, GaussianSource):
+        return refined
     return replace(refined, info={**refined.info, "engine": engine_of(refined, "network")})
 
 
 @lru_cache(maxsize=64)
-def source_of(family: str, num_columns: int, has_intercept: bool) -> GaussianSource:
-    """Kept, with its compiled programs."""
-    return GaussianSource(make_regression(family, num_columns, intercept=has_intercept))
+def source_of(
+    is_network: bool, family: str, num_columns: int, has_intercept: bool, num_missing: int = 0
+) -> GaussianSource | RegressionNetwork:
+    """Kept, with its compiled programs. ``auto`` is the Gaussian: its draws are repaired in the time gained."""
+    if is_network:
+        return regression_network(family, num_columns, intercept=has_intercept)
+    return GaussianSource(make_regression(family, num_columns, intercept=has_intercept, num_missing=num_missing))
 
 
 def counted_together(rows: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> tuple[Dataset, np.ndarray]:

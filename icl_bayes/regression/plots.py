@@ -40,7 +40,7 @@ def _coefficients(axis: Axes, model: RegressionPosterior, reference: Mapping[str
     if not columns:
         axis.set_visible(False)
         return
-    spread = np.std(model.design.x, axis=0)
+    spread = np.nanstd(model.design.x, axis=0)
     places = np.arange(len(columns))[::-1]
     sides = [(model.posterior["beta"], _BLUE, "posterior", 0.0)]
     if reference is not None:
@@ -60,7 +60,7 @@ def _coefficients(axis: Axes, model: RegressionPosterior, reference: Mapping[str
 def _fit(axis: Axes, model: RegressionPosterior) -> None:
     """Observed against expected responses, single ones; of two-valued ones, shares by tenths of their probability."""
     dataset = model.posterior.dataset
-    expected = _expected(model).mean(axis=0)
+    expected = model.expected().mean(axis=0)
     log_y = "log_y" in dataset
     observed = np.exp(np.asarray(dataset["log_y"])) if log_y else np.asarray(dataset["y"], np.float64)
     if model.family == "binomial":
@@ -79,14 +79,3 @@ def _fit(axis: Axes, model: RegressionPosterior) -> None:
     axis.set_xlabel("expected")
     axis.set_ylabel("share observed" if model.family == "bernoulli" else "observed")
     axis.set_title(f"{model.design.response}: fit", fontsize=10)
-
-
-def _expected(model: RegressionPosterior) -> np.ndarray:
-    """Draws of the mean of the rows as the task has them, offsets included."""
-    dataset, posterior = model.posterior.dataset, model.posterior
-    linear = np.asarray(dataset["offset"], np.float64) + np.zeros((posterior.num_draws, 1))
-    if model.design.columns:
-        linear = linear + posterior["beta"] @ np.asarray(dataset["x"], np.float64).T
-    if model.design.has_intercept:
-        linear = linear + posterior["intercept"][:, None]
-    return model.inverse_link(linear)

@@ -131,10 +131,10 @@ def default_priors(
         center = float(np.mean(y - offset))
     elif FAMILIES[family].link == "log":
         center = float(np.log(max(np.mean(y), 1e-6)) - np.mean(offset))
-    spread = np.std(x, axis=0)
-    spread = np.where(spread > 0.0, spread, np.maximum(np.abs(x).max(axis=0, initial=0.0), 1e-12))
+    spread = np.nanstd(x, axis=0)  # of the observed cells
+    spread = np.where(spread > 0.0, spread, np.maximum(np.nanmax(np.abs(x), axis=0, initial=0.0), 1e-12))
     scales = AUTOSCALE * unit / spread
-    far = float(np.sum((scales * np.mean(x, axis=0)) ** 2))
+    far = float(np.sum((scales * np.nanmean(x, axis=0)) ** 2))
     located = Prior("normal", center, float(np.sqrt((AUTOSCALE * unit) ** 2 + far)))
     dispersion = {"sigma": Prior("half_student_t", 0.0, unit, 3.0), "": None}.get(
         FAMILIES[family].dispersion, Prior("half_normal")

@@ -11,7 +11,7 @@ from scipy.special import expit
 
 from icl_bayes.regression.design import Design, as_frame, numbers
 from icl_bayes.regression.priors import RegressionPriors
-from icl_bayes.tasks.regression import FAMILIES
+from icl_bayes.tasks.regression import FAMILIES, MISSING_CELLS
 from icl_bayes.types import Array, Dataset
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from icl_bayes.inference import Posterior
     from icl_bayes.inference.certificate import Certificate
     from icl_bayes.inference.predictive import PredictiveFit
+
+_NO_CELLS = np.zeros(0, int)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,13 +71,28 @@ class RegressionPosterior:
         """Joint draws, one column per name."""
         import pandas as pd
 
-        return pd.DataFrame(self.posterior.target_matrix()[0], columns=pd.Index(self.names))
+        return pd.DataFrame(self._estimates, columns=pd.Index(self.names))
+
+    @property
+    def _estimates(self) -> np.ndarray:
+        """Draws of everything but missing cells, ``(num_draws, len(names))``."""
+        return self.posterior.target_matrix()[0][:, : len(self.names)]
+
+    @property
+    def missing_cells(self) -> pd.DataFrame:
+        """Draws of the covariates' cells that were integrated out, one column ``name[row]`` each."""
+        import pandas as pd
+
+        rows, columns = np.nonzero(np.isnan(self.design.x))
+        names = [f"{self.design.columns[column]}[{row}]" for row, column in zip(rows, columns, strict=True)]
+        draws = self.posterior[MISSING_CELLS] if names else np.empty((self.posterior.num_draws, 0))
+        return pd.DataFrame(draws, columns=pd.Index(names))
 
     def summary(self, probability: float = 0.9) -> pd.DataFrame:
         """Mean, sd, median, central interval, probability of a positive value, and prior of everything estimated."""
         from icl_bayes.inference.summaries import summarize
 
-        draws = self.posterior.target_matrix()[0]
+        draws = self._estimates
         table = summarize(draws, self.names, probability)
         table["P(> 0)"] = (draws > 0.0).mean(axis=0)
         parts = [self.priors.intercept, *self.priors.coefficients, self.priors.dispersion]
@@ -84,16 +101,39 @@ class RegressionPosterior:
 
     def linear_predictor(self, data: Any = None, *, offset: str = "") -> np.ndarray:
         """Draws of the linear predictor, ``(num_draws, m)``, for new rows or those of the data without their offset."""
-        x = self.design.x if data is None else self.design.of(data)
-        linear = np.zeros((self.posterior.num_draws, len(x)))
-        if self.design.columns:
-            linear += self.posterior["beta"] @ x.T
-        if self.design.has_intercept:
-            linear += self.posterior["intercept"][:, None]
+        if data is None:
+            linear = self._linear(np.nan_to_num(self.design.x), *np.nonzero(np.isnan(self.design.x)))
+        else:
+            linear = self._linear(self.design.of(data))
         if offset:
             frame = as_frame(data)
             linear += numbers(frame, offset, np.arange(len(frame)), "offset")
         return linear
+
+    def _linear(self, x: np.ndarray, rows: np.ndarray = _NO_CELLS, columns: np.ndarray = _NO_CELLS) -> np.ndarray:
+        """Draws of the linear predictor without offset, ``(num_draws, m)``.
+
+        Args:
+            x: ``(m, p)``, zero where cells are missing.
+            rows, columns: where those lie, in their order.
+        """
+        linear = np.zeros((self.posterior.num_draws, len(x)))
+        if self.design.columns:
+            linear += self.posterior["beta"] @ x.T
+        for index, (row, column) in enumerate(zip(rows, columns, strict=True)):
+            linear[:, row] += self.posterior[MISSING_CELLS][:, index] * self.posterior["beta"][:, column]
+        if self.design.has_intercept:
+            linear += self.posterior["intercept"][:, None]
+        return linear
+
+    def expected(self) -> np.ndarray:
+        """Draws of the mean of the rows as the task has them, offsets included, ``(num_draws, n)``."""
+        dataset = self.posterior.dataset
+        cell = np.asarray(dataset.rows.get("cell", np.zeros_like(dataset["x"])))
+        rows, columns = np.nonzero(cell)
+        order = np.argsort(cell[rows, columns])
+        linear = self._linear(np.asarray(dataset["x"], np.float64), rows[order], columns[order])
+        return self.inverse_link(linear + np.asarray(dataset["offset"], np.float64))
 
     def mean(self, data: Any = None, *, offset: str = "") -> np.ndarray:
         """Draws of the expected response (binomial: probability of success), ``(num_draws, m)``."""
@@ -123,12 +163,14 @@ class RegressionPosterior:
         everywhere = np.arange(len(frame))
         if self.family == "binomial" and not trials:
             raise ValueError("Numbers of successes depend on those of trials; say which column counts them, trials=...")
-        plain = {"weight", "precision", "trials"} & set(self.posterior.dataset.rows)
+        x, plain = self.design.of(data), {"weight", "precision", "trials"} & set(self.posterior.dataset.rows)
         rows: dict[str, Any] = {name: np.ones(len(frame)) for name in plain}
+        if "cell" in self.posterior.dataset.rows:
+            rows["cell"] = np.zeros_like(x)
         rows["offset"] = numbers(frame, offset, everywhere, "offset") if offset else np.zeros(len(frame))
         if trials:
             rows["trials"] = numbers(frame, trials, everywhere, "trials")
-        return next(iter(self.posterior.predict(rng_key, Dataset(x=self.design.of(data), **rows)).values()))
+        return next(iter(self.posterior.predict(rng_key, Dataset(x=x, **rows)).values()))
 
     @property
     def responses(self) -> np.ndarray:
@@ -147,7 +189,16 @@ class RegressionPosterior:
         return unit
 
     def loo(self) -> PredictiveFit:
-        """Leave-one-out cross-validation of single observations by Pareto-smoothed importance sampling."""
+        """Leave-one-out cross-validation of single observations by Pareto-smoothed importance sampling.
+
+        Raises:
+            ValueError: if covariates lack cells; each is known to one observation only, which would predict itself.
+        """
+        if np.isnan(self.design.x).any():
+            raise ValueError(
+                "Leave-one-out needs the density of an observation with its missing cells integrated out, which is not "
+                "at hand; fit the complete rows (missing='drop') to compare models."
+            )
         from icl_bayes.inference.predictive import leave_one_out
 
         return leave_one_out(self.log_likelihood())

@@ -11,7 +11,7 @@ How a site is unconstrained matters more than network size, for two reasons:
 
 So each site uses
 
-* a scaling to unit prior standard deviation where the prior lives on the whole line (normal,
+* a scaling to unit prior standard deviation where the prior lives on the whole line (normal, multivariate normal,
   Laplace): ridges stay straight, at the price of a kink of the Laplace prior at zero;
 * a map that is linear over the bulk and bends only close to the boundary (exponential: a sharp
   softplus);
@@ -256,6 +256,19 @@ _BIJECTOR = Coordinate(
     lambda fn: tuple(biject_to(fn.support).inverse_shape(tuple(fn.shape()))),
 )
 
+
+def _multivariate_normal_inverse(fn: _MultivariateNormal, value: Array) -> Array:
+    difference = value - fn.loc
+    factor = jnp.broadcast_to(fn.scale_tril, (*difference.shape, difference.shape[-1]))
+    return jax.scipy.linalg.solve_triangular(factor, difference[..., None], lower=True)[..., 0]
+
+
+_MULTIVARIATE_NORMAL = _gaussianizing(
+    "multivariate_normal",
+    lambda fn, u: fn.loc + jnp.einsum("...ij,...j->...i", fn.scale_tril, u),
+    _multivariate_normal_inverse,
+)
+
 _REGISTRY: dict[type, Coordinate] = {
     dist.Normal: _gaussianizing(
         "normal", lambda fn, u: fn.loc + fn.scale * u, lambda fn, value: (value - fn.loc) / fn.scale
@@ -319,6 +332,8 @@ def resolve(fn: Any, override: str | None = None) -> tuple[Coordinate, Any]:
     inner = fn
     while isinstance(inner, (dist.Independent, dist.ExpandedDistribution)):
         inner = inner.base_dist
+    if isinstance(inner, dist.MultivariateNormal):
+        return _MULTIVARIATE_NORMAL, _MultivariateNormal(inner, shape)
     coordinate = _REGISTRY.get(type(inner))
     if override == "gaussianizing":
         coordinate = _GAUSSIANIZING.get(type(inner), coordinate)
@@ -343,6 +358,17 @@ class _Broadcast:
         self._shape = shape
         for name in fn.arg_constraints:
             setattr(self, name, jnp.broadcast_to(getattr(fn, name), shape))
+
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
+
+
+class _MultivariateNormal:
+    """Location ``(..., k)`` and Cholesky factor ``(..., k, k)``, which broadcast to the full shape of the site."""
+
+    def __init__(self, fn: dist.MultivariateNormal, shape: tuple[int, ...]) -> None:
+        self.loc, self.scale_tril = jnp.asarray(fn.loc), jnp.asarray(fn.scale_tril)
+        self._shape = shape
 
     def shape(self) -> tuple[int, ...]:
         return self._shape

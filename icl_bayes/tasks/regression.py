@@ -116,6 +116,10 @@ RESPONSES: dict[str, ResponseFamily] = FAMILIES | {
 """Those, and the gamma law of the paper's seventh scenario, whose variance is ``sigma^2`` whatever the mean."""
 
 
+MISSING_CELLS = "missing"
+"""Site of the cells that were not observed."""
+
+
 def extra_rows(family: str) -> tuple[str, ...]:
     """Rows beside covariates, response, offset and weight."""
     return {"gaussian": ("precision",), "binomial": ("trials",)}.get(family, ())
@@ -131,8 +135,12 @@ def _prior(constants: dict[str, Any], name: str) -> MixedPrior:
     return MixedPrior(*(constants[f"{name}_{part}"] for part in ("kind", "loc", "scale", "shape")))
 
 
-def make_program(family: str, num_columns: int, *, intercept: bool) -> Callable[[Dataset], None]:
-    """The NumPyro program of a family; rows of whole weight w count as w rows."""
+def make_program(family: str, num_columns: int, *, intercept: bool, num_missing: int = 0) -> Callable[[Dataset], None]:
+    """The NumPyro program of a family; rows of whole weight w count as w rows.
+
+    Cells of ``x`` that were not observed are zero there and a site of their own: ``cell`` says which of them a cell is,
+    from 1 on, and is 0 where there was an observation.
+    """
     response = RESPONSES[family]
 
     def regression(dataset: Dataset) -> None:
@@ -142,10 +150,18 @@ def make_program(family: str, num_columns: int, *, intercept: bool) -> Callable[
             linear = linear + numpyro.sample("intercept", _prior(constants, "intercept"))
         if num_columns:
             beta = numpyro.sample("beta", _prior(constants, "beta").to_event(1))
-            linear = linear + rows["x"] @ beta
         dispersion = None
         if response.dispersion:
             dispersion = numpyro.sample(response.dispersion, _prior(constants, "dispersion"))
+        if num_columns:
+            linear = linear + rows["x"] @ beta
+        if num_missing:
+            law = dist.MultivariateNormal(constants["missing_loc"], scale_tril=constants["missing_scale"])
+            cells = jnp.asarray(numpyro.sample(MISSING_CELLS, law))
+            # By products instead of indices: gradients of a lookup are slow on CPUs.
+            is_cell = rows["cell"][:, :, None] == jnp.arange(1, num_missing + 1)
+            in_row, in_column = jnp.any(is_cell, axis=1), jnp.any(is_cell, axis=0).T
+            linear = linear + in_row @ (cells * (in_column @ beta))
         law = response.law(linear, dispersion, rows)
         plate, mask = numpyro.plate("rows", dataset.padded_rows), handlers.mask(mask=dataset.row_mask)
         with plate, mask, handlers.scale(scale=rows["weight"]):
@@ -155,12 +171,14 @@ def make_program(family: str, num_columns: int, *, intercept: bool) -> Callable[
 
 
 @lru_cache(maxsize=64)
-def make_regression(family: str, num_columns: int, *, intercept: bool = True) -> Task:
+def make_regression(family: str, num_columns: int, *, intercept: bool = True, num_missing: int = 0) -> Task:
     """The task of a family for tables with so many columns.
 
     Args:
         family: one of :data:`FAMILIES`.
         num_columns: of the design, the intercept apart; may be 0 if there is one.
+        num_missing: cells of the columns that were not observed. They are integrated out under a normal law, given by
+            the constants ``missing_loc`` ``(num_missing,)`` and ``missing_scale``, its Cholesky factor.
 
     Raises:
         ValueError: for an unknown family, or a model without coefficients.
@@ -171,21 +189,22 @@ def make_regression(family: str, num_columns: int, *, intercept: bool = True) ->
         raise ValueError("A regression needs at least one column, or an intercept.")
     response = RESPONSES[family]
     sites = ("intercept",) * intercept + ("beta",) * (num_columns > 0)
+    cells = (MISSING_CELLS,) * (num_missing > 0)
     dispersion = (response.dispersion,) * bool(response.dispersion)
-    example = _example(family, num_columns, intercept=intercept)
+    example = _example(family, num_columns, intercept=intercept, num_missing=num_missing)
     return Task(
         name=f"regression/{family}",
-        model=make_program(family, num_columns, intercept=intercept),
+        model=make_program(family, num_columns, intercept=intercept, num_missing=num_missing),
         inputs=_no_inputs,
         responses=(response.row,),
-        target=sites + dispersion,
+        target=sites + dispersion + cells,
         compared=sites + dispersion,
         constants={name: np.asarray(value) for name, value in example.constants.items()},
-        signed=tuple(name for name in example.constants if name.endswith(("_kind", "_loc"))),
+        signed=tuple(name for name in example.constants if name.endswith(("_kind", "_loc", "missing_scale"))),
         features=_features,
-        tokens=partial(regression_tokens, family=family, intercept=intercept),
+        tokens=None if num_missing else partial(regression_tokens, family=family, intercept=intercept),
         starts=gamma_starts if family == "gamma_variance" else None,
-        validate=_make_validator(family, num_columns),
+        validate=_make_validator(family, num_columns, num_missing),
         example=example,
         paper_num_rows=50,
         options={"num_columns": num_columns},
@@ -229,7 +248,7 @@ def _features(dataset: Dataset) -> Features:
     return Features(jnp.asarray(dataset["x"]), jnp.log(dataset.num_rows)[None], dataset.row_mask)
 
 
-def _example(family: str, num_columns: int, *, intercept: bool) -> Dataset:
+def _example(family: str, num_columns: int, *, intercept: bool, num_missing: int) -> Dataset:
     generator = np.random.default_rng(0)
     response = RESPONSES[family]
     rows = {
@@ -245,10 +264,15 @@ def _example(family: str, num_columns: int, *, intercept: bool) -> Dataset:
         constants |= prior_constants("beta", *(np.full(num_columns, part) for part in unit))
     if response.dispersion:
         constants |= prior_constants("dispersion", code_of("half_normal"), 0.0, 1.0, DEFAULT_SHAPE)
+    if num_missing:
+        cell = np.zeros((6, num_columns), np.float32)
+        cell[0, 0] = 1.0
+        rows["cell"] = cell
+        constants |= {"missing_loc": np.zeros(num_missing), "missing_scale": np.eye(num_missing)}
     return Dataset(**rows, constants=constants)
 
 
-def _make_validator(family: str, num_columns: int) -> Callable[[Dataset], Dataset]:
+def _make_validator(family: str, num_columns: int, num_missing: int) -> Callable[[Dataset], Dataset]:
     response = RESPONSES[family]
 
     def validate(dataset: Dataset) -> Dataset:
@@ -256,6 +280,8 @@ def _make_validator(family: str, num_columns: int) -> Callable[[Dataset], Datase
         num_rows = dataset.padded_rows
         rows.setdefault("x", np.zeros((num_rows, 0), np.float32))
         defaults = {"offset": 0.0, "weight": 1.0, **dict.fromkeys(extra_rows(family), 1.0)}
+        if num_missing:  # new rows lack no cells
+            rows.setdefault("cell", np.zeros((num_rows, num_columns), np.float32))
         if family == "binomial" and "trials" not in rows:
             raise ValueError("A binomial response needs the number of trials of every row.")
         for name, value in defaults.items():
@@ -266,12 +292,15 @@ def _make_validator(family: str, num_columns: int) -> Callable[[Dataset], Datase
             rows["log_y"] = np.log(y)
         if response.row not in rows:
             raise ValueError(f"A regression needs the row 'y' (n,); received {sorted(dataset.rows)}.")
-        unknown = sorted(set(rows) - {"x", response.row, *defaults})
+        unknown = sorted(set(rows) - {"x", response.row, *defaults, *["cell"] * (num_missing > 0)})
         if unknown:
             raise ValueError(f"Unknown row(s) {unknown}; the family {family} has {sorted({'x', 'y', *defaults})}.")
         rows = {name: require_finite(name, value) for name, value in rows.items()}
         if rows["x"].shape != (num_rows, num_columns):
             raise ValueError(f"x must have shape ({num_rows}, {num_columns}); received {rows['x'].shape}.")
+        if num_missing:
+            _require_cells(rows["cell"], rows["x"].shape, num_missing)
+            rows["x"] = np.where(rows["cell"] > 0, np.float32(0.0), rows["x"])
         if response.row == "y":
             _require_response(response, family, rows["y"])
         weight = rows["weight"]
@@ -288,6 +317,14 @@ def _make_validator(family: str, num_columns: int) -> Callable[[Dataset], Datase
         return dataset.replace(rows=rows)
 
     return validate
+
+
+def _require_cells(cell: np.ndarray, shape: tuple[int, ...], num_missing: int) -> None:
+    if cell.shape != shape or not np.isin(cell, np.arange(num_missing + 1)).all():
+        raise ValueError(
+            f"cell must have shape {shape} and hold whole numbers from 0 (observed) to {num_missing}; received shape "
+            f"{cell.shape} and values up to {cell.max(initial=0.0):g}."
+        )
 
 
 def _require_response(response: ResponseFamily, family: str, y: np.ndarray) -> None:

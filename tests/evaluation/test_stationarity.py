@@ -32,6 +32,20 @@ def test_exact_draws_do_not_drift(rho: float) -> None:
     assert alarms <= 1
 
 
+def test_whitening_by_some_of_the_draws_alone_would_look_like_drift() -> None:
+    """Of two dozen dimensions: draws that set the scales have smaller squares than others of the same law."""
+    alarms = {"all": 0, "the last": 0}
+    for seed in range(50):
+        states = autoregression(np.random.default_rng(seed), np.full(24, 0.6), 0.0)
+        heights = [-0.5 * np.sum(state**2, axis=1) for state in states]
+        for name, like in (("all", np.concatenate(states)), ("the last", states[-1])):
+            pairs = zip(states, heights, strict=True)
+            found = stationarity(*(smooth_features(state, height, like=like) for state, height in pairs))
+            alarms[name] += found.is_drifting
+    assert alarms["all"] == 0
+    assert alarms["the last"] > 25
+
+
 @pytest.mark.parametrize("rho", [0.6, 0.8, 0.9, 0.97])
 @pytest.mark.parametrize("shift", [0.0, 0.3, 1.0])
 def test_the_bias_that_is_left_is_bounded(rho: float, shift: float) -> None:

@@ -194,3 +194,16 @@ def test_a_simplex_counts_one_coordinate_less() -> None:
     coordinate, fn = resolve(dist.Dirichlet(jnp.ones(3)))
     assert coordinate.name == "bijector"
     assert coordinate.shape(fn) == (2,)
+
+
+@pytest.mark.parametrize("batch", [(), (3,)])
+def test_multivariate_normal_is_whitened_by_its_factor(batch: tuple[int, ...]) -> None:
+    """Density and change of volume together are those of standard normals; the map has its inverse."""
+    fn = dist.MultivariateNormal(jnp.asarray([1.0, -2.0]), jnp.asarray([[4.0, 1.0], [1.0, 0.5]])).expand(batch)
+    coordinate, law = resolve(fn)
+    u = jax.random.normal(jax.random.key(0), coordinate.shape(law))
+    value, log_density = coordinate.constrain(law, u)
+    volume = np.prod(batch, dtype=int) * 0.5 * np.log(4.0 * 0.5 - 1.0)
+    assert coordinate.name == "multivariate_normal"
+    assert float(log_density) == pytest.approx(float(jnp.sum(fn.log_prob(value))) + volume, abs=1e-4)
+    assert np.asarray(coordinate.unconstrain(law, value)) == pytest.approx(np.asarray(u), abs=1e-4)
