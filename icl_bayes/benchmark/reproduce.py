@@ -10,6 +10,7 @@ from icl_bayes.benchmark import published
 from icl_bayes.benchmark.experiments import Outcome, Plan, run_plan
 from icl_bayes.benchmark.methods import MethodRegistry
 from icl_bayes.benchmark.real_suites import load_tables, real_suite
+from icl_bayes.benchmark.sbibm import SBIBM, reproduce_sbibm
 from icl_bayes.benchmark.scenario_names import as_list, scenarios_of
 from icl_bayes.benchmark.settings import ALL_METHODS, DataConfig, ReproduceSettings
 from icl_bayes.benchmark.shifts import SHIFTS, shifted_suite, shifts_of
@@ -64,7 +65,8 @@ def paper_table(number: int | str) -> PaperTable:
         listed = "; ".join(f"{table.number} ({table.what})" for table in PAPER_TABLES.values())
         raise ValueError(
             f"Table {number} of the paper is not available here. Available: {listed}; "
-            f"{OUT_OF_DISTRIBUTION} (data that the model was not made for)."
+            f"{OUT_OF_DISTRIBUTION} (data that the model was not made for); {SBIBM} (the benchmark of simulation-based "
+            "inference)."
         )
     return PAPER_TABLES[number]  # type: ignore[index]
 
@@ -77,6 +79,8 @@ def reproduce(settings: ReproduceSettings, console: Console) -> Outcome:
     """
     if settings.table == OUT_OF_DISTRIBUTION:
         return _reproduce_shifts(settings, console)
+    if settings.table == SBIBM:
+        return reproduce_sbibm(settings, console)
     table = paper_table(settings.table)
     scenarios = list(table.scenarios)
     if settings.scenario != "all":

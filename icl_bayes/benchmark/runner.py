@@ -34,7 +34,7 @@ from icl_bayes.benchmark.records import Record, RecordWriter, latest, read_recor
 from icl_bayes.benchmark.run_summary import RunSummary, escape_markup, print_summary, progress_bar
 from icl_bayes.benchmark.scoring import ScorePool
 from icl_bayes.benchmark.stored_draws import ReferenceStore, draws_path, save_result
-from icl_bayes.evaluation.two_sample import METRICS
+from icl_bayes.evaluation.two_sample import METRICS, OTHER_METRICS
 from icl_bayes.provenance import collect_provenance
 from icl_bayes.types import SampleResult
 
@@ -60,7 +60,7 @@ class _Reference:
 
     result: SampleResult
     compared: np.ndarray  # what methods are compared with
-    others: np.ndarray  # as many other draws, which give the floor
+    others: np.ndarray  # as many other draws, which give the floor; none where the provider has no more
     floor: dict[str, float]
     failure: str = ""
 
@@ -196,7 +196,8 @@ class _Run:
         result = None
         try:
             result = self.references.get(case)
-            matrix = compared_draws(case, result, at_least=2 * num_draws)
+            needed = num_draws if getattr(self.references.provider, "has_no_floor", False) else 2 * num_draws
+            matrix = compared_draws(case, result, at_least=needed)
         except UnscorableError as error:
             self._fail(case, FLOOR, result, str(error))
             return None
@@ -205,12 +206,12 @@ class _Run:
             return None
         order = np.random.default_rng(case.random_seed).permutation(len(matrix))
         known = {metric: row.value for metric, row in self._rows(case, FLOOR).items() if not row.failed}
-        return _Reference(result, matrix[order[:num_draws]], matrix[order[num_draws : 2 * num_draws]], known)
+        return _Reference(result, matrix[order[:num_draws]], matrix[order[num_draws:needed]], known)
 
     def _submit_floor(self, case: Case, reference: _Reference) -> None:
         metrics = metrics_of(case, self.settings.metrics)
         missing = tuple(metric for metric in metrics if metric not in reference.floor)
-        if not missing:
+        if not missing or not len(reference.others):
             return
 
         def finish(future: Future[dict[str, float]]) -> None:
@@ -267,8 +268,9 @@ class _Run:
             )
             self.num_scored += 1
             metric = metrics[0]
-            line.extend([] if line else [f"floor {metric} {reference.floor[metric]:.3f}"])
-            line.append(f"{method.label} {scores[metric]:.3f} in {_seconds(result.seconds_run)}")
+            if not line and metric in reference.floor:
+                line.append(f"floor {metric} {reference.floor[metric]:.3f}")
+            line.append(f"{method.label} {metric} {scores[metric]:.3f} in {_seconds(result.seconds_run)}")
 
         self._submit(matrix, reference, case, metrics, finish)
 
@@ -296,7 +298,8 @@ def run_benchmark(
         cases: data sets to score on.
         methods: methods, or a callable from a case to its methods; samplers with a ``name`` are
             accepted as they are.
-        reference: draws a case's reference, at least ``2 * num_draws``.
+        reference: draws a case's reference, at least ``2 * num_draws``; one with the attribute ``has_no_floor`` may
+            have half of that, and then scores have no floor beside them.
         out_dir: where records, references and draws go.
         num_draws: draws compared.
         metrics: which scores.
@@ -313,9 +316,9 @@ def run_benchmark(
     """
     from rich.console import Console
 
-    unknown = [name for name in metrics if name not in METRICS]
-    if unknown or not metrics:
-        raise ValueError(f"metrics must be some of {list(METRICS)}; received {list(metrics)}.")
+    known = METRICS + OTHER_METRICS
+    if not metrics or not set(metrics) <= set(known):
+        raise ValueError(f"metrics must be some of {list(known)}; received {list(metrics)}.")
     plan = [(case, _methods_of(methods, case)) for case in cases]
     _refuse_duplicates("cases", [case.identity for case, _ in plan])
     settings = _Settings(num_draws, tuple(metrics), keep_draws, retry_failed, overlap)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from icl_bayes.benchmark.scenario_names import as_list, scenarios_of
-from icl_bayes.evaluation.two_sample import METRICS
+from icl_bayes.evaluation.two_sample import METRICS, OTHER_METRICS
 
 SOURCES = ("synthetic", "bundled", "openml336", "csv")
 TEST_SEED = 10_000
@@ -126,9 +126,9 @@ class EvaluationConfig:
     num_particles: int = 2000
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown or not self.metrics:
-            raise ValueError(f"evaluation.metrics must be some of {', '.join(METRICS)}; received {self.metrics}.")
+        known = METRICS + OTHER_METRICS
+        if not self.metrics or not set(self.metrics) <= set(known):
+            raise ValueError(f"evaluation.metrics must be some of {', '.join(known)}; received {self.metrics}.")
         if self.num_particles < 2:
             raise ValueError(f"evaluation.num_particles must be at least 2; received {self.num_particles}.")
         if self.num_draws < 10 or self.workers < 0:
@@ -230,15 +230,16 @@ class ReproduceSettings:
     """Everything that ``icl-bayes reproduce`` needs.
 
     Attributes:
-        table: number of a table of the paper, see :data:`icl_bayes.benchmark.reproduce.PAPER_TABLES`, or ``ood``.
+        table: number of a table of the paper, see :data:`icl_bayes.benchmark.reproduce.PAPER_TABLES`, ``ood`` or
+            ``sbibm``.
         family: of tasks, for ``ood``.
         preset_name: name of the preset, which is part of the directory's.
-        num_datasets: simulated data sets per scenario.
+        num_datasets: simulated data sets per scenario, or observations of ``sbibm``.
         num_tables: real data sets per scenario, 0 for every table that serves it.
         methods: names of methods.
         scenario: those of the table when ``all``.
         real: where real tables come from, ``bundled`` or ``openml336`` (the paper's).
-        cache_dir: see :class:`DataConfig`.
+        cache_dir: see :class:`DataConfig`; of ``sbibm`` the folder of its tasks, if it is not installed.
         seed, networks, out, baseline, evaluation: see :class:`EvaluationSettings`.
     """
 

@@ -11,8 +11,8 @@ from icl_bayes.benchmark.aggregate import Summary, Unscored, across_scenarios, c
 from icl_bayes.benchmark.cases import method_label
 from icl_bayes.benchmark.records import METHOD_FIELDS, REFERENCE_METHOD, Record
 
-TABLE_METRICS = ("c2st", "c2st_auc", "c2st_ordered", "mmd", "w1", "w2")
-COMPACT_METRICS = ("c2st", "mmd", "w2")
+TABLE_METRICS = ("c2st", "c2st_auc", "c2st_ordered", "mmd", "w1", "w2", "c2st_sbibm")
+COMPACT_METRICS = ("c2st", "mmd", "w2", "c2st_sbibm")
 METRIC_NAMES = {
     "c2st": "C2ST",
     "c2st_auc": "C2ST (AUC)",
@@ -20,6 +20,7 @@ METRIC_NAMES = {
     "mmd": "MMD",
     "w1": "W1",
     "w2": "W2",
+    "c2st_sbibm": "C2ST as in sbibm",
 }
 """Names of metrics for people."""
 
@@ -197,13 +198,13 @@ def score_tables(
 
     Args:
         records: rows of one or several runs.
-        metrics: scores to show, the first deciding the order of lines; by default `TABLE_METRICS`, or
-            `COMPACT_METRICS` when compact.
+        metrics: scores to show if there are any, the first deciding the order of lines; by default `TABLE_METRICS`,
+            or `COMPACT_METRICS` when compact.
         compact: fewer columns, for a terminal: one standard error, no compile times, and only the
             first metric's published value.
     """
-    metrics = metrics or (COMPACT_METRICS if compact else TABLE_METRICS)
     rows = current(records)
+    metrics = shown_metrics(rows, metrics or (COMPACT_METRICS if compact else TABLE_METRICS))
     summaries = summarize(rows)
     names_size = len({(row.n, row.p) for row in rows}) > 1
     problems = dict.fromkeys(row.problem for row in summaries)
@@ -220,6 +221,12 @@ def score_tables(
         if any(row.method != REFERENCE_METHOD for row in own):
             tables.append(_score_table(_problem_name(own[0], names_size), own, metrics, [], compact))
     return tables
+
+
+def shown_metrics(rows: Sequence[Record], metrics: Sequence[str]) -> Sequence[str]:
+    """Those of which there is any score; all of them if there is none at all."""
+    found = {row.metric for row in rows}
+    return [name for name in metrics if name in found] or metrics
 
 
 def _methods_without_scores(
