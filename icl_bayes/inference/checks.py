@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -18,6 +19,8 @@ from icl_bayes.types import Dataset
 
 MARGIN = 0.25
 """Tolerated excess over the simulated range, as a fraction of its width..."""
+PRIOR_TOLERANCE = 1.05
+"""Factor by which a prior constant may lie beyond the range of training."""
 ABSOLUTE_MARGIN = 0.7
 """...but at least this much: columns are standardized in training, and a scale off by two is harmless."""
 
@@ -38,9 +41,12 @@ def _statistics_program(network: Network):
 
 
 def check_against_training(
-    network: Network, calibration: dict[str, Any], dataset: Dataset, *, warn: bool = True
+    network: Network, calibration: dict[str, Any], dataset: Dataset, also: Sequence[str] = (), *, warn: bool = True
 ) -> list[str]:
     """Warnings about a prepared data set, which are also issued as ``UserWarning``.
+
+    Args:
+        also: what else is outside the training range.
 
     Raises:
         ValueError: if it has fewer rows than any data set of the training.
@@ -53,7 +59,7 @@ def check_against_training(
             "Use a reference method (icl_bayes.baselines) for so few rows, or a network trained with a smaller "
             "training.min_rows."
         )
-    notes = []
+    notes = list(also)
     if num_rows > high:
         notes.append(f"the data set has {num_rows} rows, more than the {high} that the network was trained for")
     notes += _outside(calibration["statistics"], _host_statistics(network, dataset))
@@ -63,6 +69,17 @@ def check_against_training(
             UserWarning,
             stacklevel=4,
         )
+    return notes
+
+
+def outside_prior(ranges: Mapping[str, tuple[float, float]], constants: Mapping[str, Any]) -> list[str]:
+    """Prior constants beyond those of the training ``{name: (lowest, highest)}``, in words."""
+    notes = []
+    for name, (low, high) in ranges.items():
+        value = np.asarray(constants[name], float)
+        if (value < low / PRIOR_TOLERANCE).any() or (value > high * PRIOR_TOLERANCE).any():
+            trained = f"{low:.3g} to {high:.3g}" if high > low else f"{low:.3g}"
+            notes.append(f"the prior constant {name} is {np.array2string(value, precision=3)}, in training {trained}")
     return notes
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from icl_bayes.baselines.programs import ProgramCache, register_holder
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, Solver
 from icl_bayes.inference.buckets import padded_length
-from icl_bayes.inference.checks import check_against_training, check_base
+from icl_bayes.inference.checks import check_against_training, check_base, outside_prior
 from icl_bayes.inference.densities import log_prob_at
 from icl_bayes.inference.novelty import Novelty
 from icl_bayes.inference.origin import NetworkOrigin
@@ -145,6 +145,7 @@ class AmortizedPosterior:
         solver: Solver | None = None,
         polish: int = 0,
         with_log_prob: bool = False,
+        prior: Mapping[str, Any] | None = None,
     ) -> Posterior:
         """Posterior draws for one data set.
 
@@ -159,6 +160,8 @@ class AmortizedPosterior:
             with_log_prob: also compute the density of every draw, in the same pass, at the cost of one evaluation
                 of the velocity per dimension: ``post.log_prob``, and what ``post.certificate()`` rests on, which
                 otherwise draws again. Not with ``polish``, after which the law of the draws is not known.
+            prior: prior constants in the place of those of the data set or the defaults, such as ``{"scale": 2.0}``;
+                :attr:`prior_range` says what the network was trained for, and beyond it there is a warning.
 
         Raises:
             ValueError: for data the model cannot be conditioned on (see :meth:`Task.prepare`),
@@ -174,8 +177,9 @@ class AmortizedPosterior:
             )
         if with_log_prob and (solver or self.solver).method == "dopri5":
             raise ValueError(NO_DENSITY)
-        prepared = self.prepare(dataset)
-        notes = check_against_training(self.network, self.checkpoint.calibration, prepared)
+        prepared = self.prepare(dataset if prior is None else self.with_prior(dataset, prior))
+        outside = self.outside_prior(prepared)
+        notes = check_against_training(self.network, self.checkpoint.calibration, prepared, outside)
         started = time.perf_counter()
         drawn = self._draw(rng_key, prepared, num_draws, solver or self.solver, polish, with_log_prob)
         seconds = time.perf_counter() - started
@@ -218,7 +222,8 @@ class AmortizedPosterior:
             return []
         solver = solver or self.solver
         prepared = [self.prepare(dataset) for dataset in datasets]
-        notes = [check_against_training(self.network, self.checkpoint.calibration, one) for one in prepared]
+        calibration = self.checkpoint.calibration
+        notes = [check_against_training(self.network, calibration, one, self.outside_prior(one)) for one in prepared]
         length = self.padded_length(max(one.padded_rows for one in prepared))
         stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *[one.pad_rows(length) for one in prepared])
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(len(datasets)))
@@ -255,6 +260,20 @@ class AmortizedPosterior:
             ValueError: for missing sites, or sites of other shapes.
         """
         return log_prob_at(self, dataset, sites, solver or self.solver)
+
+    @property
+    def prior_range(self) -> dict[str, tuple[float, float]]:
+        """Prior constants that the network was trained for, ``{name: (lowest, highest)}``."""
+        ranges = {name: (np.min(value), np.max(value)) for name, value in self.task.constants.items()}
+        return {name: (float(low), float(high)) for name, (low, high) in {**ranges, **self.task.hyperprior}.items()}
+
+    def with_prior(self, dataset: Dataset, prior: Mapping[str, Any]) -> Dataset:
+        """The data set with other prior constants; unknown names are refused when it is prepared."""
+        return dataset.replace(constants={**dataset.constants, **prior})
+
+    def outside_prior(self, prepared: Dataset) -> list[str]:
+        """What of the prior lies beyond that of the training, in words."""
+        return outside_prior(self.prior_range, prepared.constants)
 
     def prepare(self, dataset: Dataset) -> Dataset:
         """The data set, checked and completed for this network's task."""

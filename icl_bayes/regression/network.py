@@ -7,12 +7,16 @@ columns: here they are bound to the program of a table's own size.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from icl_bayes.inference.checks import PRIOR_TOLERANCE
 from icl_bayes.inference.network import AmortizedPosterior
+from icl_bayes.regression.priors import priors_of, stated_priors
 from icl_bayes.tasks import load_program
 from icl_bayes.tasks.any_regression import MAX_COLUMNS
 from icl_bayes.tasks.regression import make_regression
@@ -32,8 +36,54 @@ class Unscored:
         return np.nan
 
 
+SHAPES = {"student_t": (3.0, 8.0), "half_student_t": (3.0, 8.0), "gamma": (1.0, 4.0)}
+DISPERSION_SHAPES = dict.fromkeys(("half_student_t", "gamma", "root_inverse_gamma"), (2.0, 6.0))
+"""Degrees of freedom, or concentrations, of priors in training (:func:`.any_regression.draw_constants`)."""
+MAX_LOCATION = 2.0
+"""Of coefficients, in scales of their priors: four standard deviations of those in training."""
+
+
 class RegressionNetwork(AmortizedPosterior):
-    """The network, for one family and number of columns; see :class:`icl_bayes.AmortizedPosterior`."""
+    """The network, for one family and number of columns; see :class:`icl_bayes.AmortizedPosterior`.
+
+    The prior in a call (``prior=``) is one of ``"Intercept"``, ``"coefficients"`` (of all columns), ``"x[0]"``,
+    ``"x[1]"``, ... and the family's dispersion, each as in :func:`icl_bayes.glm`:
+    ``net.sample(key, dataset, prior={"coefficients": "laplace(0, 1)", "x[2]": "half_normal(0.5)"})``.
+    """
+
+    @property
+    def prior_range(self) -> dict[str, tuple[float, float]]:
+        """Shapes of the kinds of priors of coefficients; their scales may be any, since the base takes them out."""
+        return dict(SHAPES)
+
+    def with_prior(self, dataset: Dataset, prior: Mapping[str, Any]) -> Dataset:
+        """The data set with other priors.
+
+        Raises:
+            ValueError: for names that the model does not have, or priors that can't be read.
+        """
+        task = self.task
+        columns = tuple(f"x[{index}]" for index in range(task.num_columns))
+        current = priors_of({**task.constants, **dataset.constants}, task.num_columns)
+        family = task.name.rpartition("/")[2]
+        stated = stated_priors(prior, current, columns, family)
+        return dataset.replace(constants={**dataset.constants, **stated.constants()})
+
+    def outside_prior(self, prepared: Dataset) -> list[str]:
+        """Kinds with other shapes than in training, and locations many scales from zero."""
+        priors = priors_of(prepared.constants, self.task.num_columns)
+        named = [("Intercept", priors.intercept, SHAPES), ("dispersion", priors.dispersion, DISPERSION_SHAPES)]
+        named += [(f"x[{index}]", one, SHAPES) for index, one in enumerate(priors.coefficients)]
+        notes = []
+        for name, one, shapes in named:
+            if one is None:
+                continue
+            low, high = shapes.get(one.kind, (0.0, np.inf))
+            if not low / PRIOR_TOLERANCE <= one.shape <= high * PRIOR_TOLERANCE:
+                notes.append(f"the prior of {name} is {one}, of shape {low:g} to {high:g} in training")
+            if name.startswith("x[") and abs(one.loc) > MAX_LOCATION * one.scale:
+                notes.append(f"the prior of {name}, {one}, is centred more than {MAX_LOCATION:g} scales from zero")
+        return notes
 
     @cached_property
     def novelty(self) -> Unscored:  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, POSITIVE, code_of
-from icl_bayes.tasks.regression import FAMILIES, prior_constants
+from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, KINDS, POSITIVE, code_of
+from icl_bayes.tasks.regression import FAMILIES, RESPONSES, prior_constants
 
 ALL_COEFFICIENTS = "coefficients"
 _FORMS = {
@@ -115,6 +116,20 @@ class RegressionPriors:
         return found
 
 
+def priors_of(constants: Mapping[str, Any], num_columns: int) -> RegressionPriors:
+    """Back from what :meth:`RegressionPriors.constants` made of them."""
+
+    def one(name: str, index: int | None = None) -> Prior | None:
+        if f"{name}_kind" not in constants:
+            return None
+        parts = [np.asarray(constants[f"{name}_{part}"], float) for part in ("kind", "loc", "scale", "shape")]
+        kind, loc, scale, shape = (float(part if index is None else part[index]) for part in parts)
+        return Prior(KINDS[int(kind)], loc, scale, shape)
+
+    coefficients = [one("beta", index) for index in range(num_columns)]
+    return RegressionPriors(one("intercept"), tuple(filter(None, coefficients)), one("dispersion"))
+
+
 def default_priors(
     family: str, x: np.ndarray, y: np.ndarray, offset: np.ndarray, *, intercept: bool
 ) -> RegressionPriors:
@@ -154,7 +169,7 @@ def stated_priors(
     Raises:
         ValueError: for names that the model does not have, or a dispersion that may be negative.
     """
-    dispersion = FAMILIES[family].dispersion
+    dispersion = RESPONSES[family].dispersion
     given = {name: Prior.of(one) for name, one in (stated or {}).items()}
     known = [*columns, ALL_COEFFICIENTS]
     known += ["Intercept"] * (defaults.intercept is not None) + [dispersion] * bool(dispersion)

@@ -15,6 +15,7 @@ import icl_bayes
 from icl_bayes.flow import Path, Solver
 from icl_bayes.inference import AmortizedPosterior
 from icl_bayes.inference.buckets import padded_length
+from icl_bayes.inference.checks import outside_prior
 from icl_bayes.training import CheckpointError, build_network, load_checkpoint, save_checkpoint
 
 
@@ -154,3 +155,25 @@ def test_one_velocity_for_all_starts_hardly_moves_the_draws(name: str, monkeypat
     moved = np.sqrt(np.mean(((usual - each_its_own) / sd) ** 2))
     assert 0.0 < moved < 0.04
     assert moved < np.sqrt(np.mean(((coarse - each_its_own) / sd) ** 2)), "Less than half the number of steps does."
+
+
+def test_prior_constants_are_checked_against_the_training():
+    """Ranges are inclusive up to five percent; a constant that was fixed in training may not change at all."""
+    ranges = {"scale": (0.5, 4.0), "rate": (2.0, 2.0)}
+    assert outside_prior(ranges, {"scale": 4.1, "rate": 2.05}) == []
+    (note,) = outside_prior(ranges, {"scale": 1.0, "rate": 3.0})
+    assert note == "the prior constant rate is 3., in training 2"
+    (note,) = outside_prior(ranges, {"scale": np.asarray([1.0, 9.0]), "rate": 2.0})
+    assert "in training 0.5 to 4" in note
+
+
+def test_the_prior_of_a_call_is_that_of_the_data_set(net):
+    dataset = data(20)
+    name, (_, high) = next(iter(net.prior_range.items()))
+    key, inside = jax.random.key(4), {name: high}
+    stated = net.sample(key, dataset, 20, prior=inside)
+    assert (stated.theta == net.sample(key, dataset.replace(constants=inside), 20).theta).all()
+    with pytest.warns(UserWarning, match=f"prior constant {name}"):
+        net.sample(key, dataset, 20, prior={name: 20.0 * high})
+    with pytest.raises(ValueError, match="has no constant"):
+        net.sample(key, dataset, 20, prior={"nothing": 1.0})

@@ -71,3 +71,24 @@ def test_glm_by_the_network() -> None:
     found = icl_bayes.glm("y ~ 0 + x", frame, "bernoulli", {"x": "half_normal(1.5)"}, engine="network", num_draws=400)
     assert "network" in found.engine or found.engine == "NUTS"
     assert found.certificate.verdict != "rejected"
+
+
+def test_the_prior_of_a_call_takes_the_place_of_the_data_sets(net, dataset) -> None:
+    key = jax.random.key(1)
+    other = RegressionPriors(None, (Prior("half_normal", 0.0, 0.2),), None)
+    stated = net.sample(key, dataset, 500, prior={"x[0]": "half_normal(0.2)"})
+    known = net.sample(key, dataset.replace(constants=other.constants()), 500)
+    assert stated["beta"] == pytest.approx(known["beta"], rel=1e-5)
+    assert stated["beta"].mean() < 0.5 * net.sample(key, dataset, 500)["beta"].mean()
+    with pytest.raises(ValueError, match="does not have"):
+        net.sample(key, dataset, prior={"x[1]": "normal(0, 1)"})
+
+
+@pytest.mark.parametrize(
+    ("prior", "match"),
+    [("student_t(1, 0, 1)", "of shape 3 to 8 in training"), ("normal(5, 1)", "more than 2 scales from zero")],
+)
+def test_priors_unlike_those_of_the_training_are_pointed_out(net, dataset, prior, match) -> None:
+    with pytest.warns(UserWarning, match=match):
+        found = net.sample(jax.random.key(1), dataset, 50, prior={"coefficients": prior})
+    assert any(match in note for note in found.notes)
