@@ -8,6 +8,8 @@ import numpy as np
 
 _MIN_TAIL = 5
 MIN_DRAWS = 4 * _MIN_TAIL
+_EQUAL = 1e-3
+"""Of the largest weight: what others may fall short of it and count as equal. Single precision knows no better."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     tail = order[-size:]
     top, cutoff = log_weights[tail[-1]], log_weights[order[-size - 1]]
     excesses = np.exp(log_weights[tail] - top) - np.exp(cutoff - top)
-    if size < _MIN_TAIL or excesses[-1] <= 1e-10:
+    if size < _MIN_TAIL or excesses[-1] <= _EQUAL:
         return log_weights.copy(), -np.inf
     k, sigma = fit_pareto(np.maximum(excesses, 1e-300))
     smoothed = log_weights.copy()

@@ -85,3 +85,15 @@ def test_weights_that_are_no_numbers_are_never_good() -> None:
     assert report.log_evidence == pytest.approx(np.log(0.99))
     with pytest.raises(ValueError, match="at least 20 draws"):
         report_weights(np.zeros(7))
+
+
+def test_rounding_errors_are_no_tail() -> None:
+    """Weights of a Gaussian posterior under itself, as single precision has them: no shape is fitted to their noise."""
+    generator = np.random.default_rng(0)
+    z = generator.normal(size=(1000, 10)).astype(np.float32)
+    log_q = (-0.5 * (z**2).sum(axis=1)).astype(np.float32)
+    log_p = (-0.5 * ((z + np.float32(7.0)) - np.float32(7.0)) ** 2).sum(axis=1)
+    report = report_weights((log_p - log_q).astype(np.float64))
+    assert 0.0 < report.var_log_weight < 1e-9
+    assert report.khat == -np.inf
+    assert report.ess == pytest.approx(1000.0, rel=1e-6)
