@@ -86,6 +86,12 @@ class GaussianSource:
         """The Gaussian itself."""
         return self._gaussian(padded)[0] if self.known is None else self.known
 
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
+        """Further draws ``(num_draws, dim)`` with their log weights ``(num_draws,)``."""
+        draw = partial_draw(self.task, num_draws)
+        found = self.programs.run(("draw", num_draws), draw, rng_key, padded, self.whitening(padded))
+        return np.asarray(found.outputs[0]), np.asarray(found.outputs[3])
+
     def _gaussian(self, padded: Dataset) -> Any:
         return self.programs.run("gaussian", lambda dataset: variational_of(self.task, dataset), padded).outputs
 

@@ -1,7 +1,8 @@
 """From a network's draws to draws that can be trusted: repairs in order of their cost, each checked before it counts.
 
 Raw draws are returned as they are where their importance weights say that they are close enough. Otherwise they are
-resampled by these weights, where k-hat and the effective number allow it, and moved apart; or moved (*polished*) until
+resampled by these weights, where k-hat and the effective number allow it, from several times as many draws where these
+are cheap, else with moves that part what was chosen twice; or moved (*polished*) until
 chains neither drift nor remember where they started, if need be for longer; in the end the task's reference takes their
 place, which owes nothing to the network. Where modes may lie far apart, densities are dear and neither weights nor
 chains can vouch for the masses of modes, so that moves come first and an independent probe, a rough run of tempered
@@ -42,6 +43,8 @@ OUTLIER = 0.02
 """Weight, relative to the median one, below which a draw is far out: fifty times as often drawn as it should be."""
 MIN_EFFICIENCY = 0.1
 """Effective share of the draws that resampling takes."""
+POOL, MAX_TWICE = 4, 0.01
+"""Times as many draws, where they are cheap, from which some are chosen without moves, if so few are chosen twice."""
 MOVES_APART = (2, 4, 8)
 """Moves of each of two stretches after resampling, by which draws that came twice part, and of further ones..."""
 MAX_TOGETHER = 0.1
@@ -85,6 +88,10 @@ class Source(Protocol):
 
     def whitening(self, padded: Dataset) -> Affine | None:
         """A Gaussian that was found from the posterior, not from draws; ``None`` if there is none."""
+        ...
+
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Further draws ``(num_draws, dim)`` with their log weights; ``None`` where moves cost less."""
         ...
 
 
@@ -236,6 +243,10 @@ class _Refinement:
             self._note("resample", started, False, f"k-hat {report.khat:.2f}, efficiency {efficiency:.2f}")
             return None
         generator = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 8))))
+        of_more = self._resample_of_more(generator)
+        if of_more is not None:
+            self._note("resample", started, True, of_more.measured)
+            return of_more
         chosen = self.post.theta[resample(generator, report.log_weights, self.post.num_draws)]
         thetas = chosen
         for index, num_moves in enumerate(MOVES_APART, 20):
@@ -245,6 +256,21 @@ class _Refinement:
                 break
         self._note("resample", started, outcome.passed, f"efficiency {efficiency:.2f}, {outcome.measured}")
         return outcome
+
+    def _resample_of_more(self, generator: np.random.Generator) -> _Outcome | None:
+        """Draws chosen from several times as many, so that hardly any is chosen twice; ``None`` if that fails."""
+        num = self.post.num_draws
+        more = self.source.more(jax.random.fold_in(self.rng_key, 11), self.padded, (POOL - 1) * num)
+        if more is None:
+            return None
+        thetas = np.concatenate([self.post.theta, more[0]])
+        report = report_weights(np.concatenate([self.post.log_weights, more[1]]))
+        chosen = resample(generator, report.log_weights, num)
+        twice = 1.0 - len(np.unique(chosen)) / num
+        if not (report.khat < MAX_KHAT and twice <= MAX_TWICE):
+            return None
+        remark = f"of {len(thetas)} draws, k-hat {report.khat:.2f}, chosen twice {twice:.1%}"
+        return _Outcome(thetas[chosen], self.repairs.sites(self.padded, thetas[chosen]), True, (), remark)
 
     def _reference(self) -> _Outcome:
         """Draws of the task's reference, with its own checks; where it is tempered SMC, first with few particles."""

@@ -7,7 +7,7 @@ Each is one compiled program per shape, kept by the network. None decides anythi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -86,6 +86,11 @@ class Repairs:
         """``(num,)``."""
         log_joint = jax.vmap(self.task.log_joint, (0, None))
         return np.asarray(self.programs.run("log_joint", log_joint, thetas, dataset).outputs)
+
+    def sites(self, dataset: Dataset, thetas: np.ndarray) -> dict[str, np.ndarray]:
+        """Constrained values of draws ``(num, dim)``."""
+        constrain = partial(constrain_draws, self.task)
+        return jax.tree.map(np.asarray, self.programs.run("sites", constrain, thetas, dataset).outputs)
 
     def probe(self, rng_key: Array, dataset: Dataset) -> tuple[np.ndarray, bool]:
         """Rough draws ``(NUM_PROBES, dim)`` that owe nothing to the network, and whether the run came to its end.
