@@ -6,6 +6,7 @@ The public names load on first use, so that ``import icl_bayes`` costs nothing:
 * ``Dataset(x=X, y=y)``: what is observed;
 * ``glm("y ~ x1 + C(group)", data, family, priors)``: the certified posterior of a regression, ``glm_batch`` for many
   groups at once, ``compare`` for several models;
+* ``from_inference_data(data, task, dataset)``: draws that others have made, to be checked, repaired, or gone on from;
 * ``compare_evidence({name: posterior})``: models of the same data by their evidence;
 * ``Task.from_numpyro(model, ...)``: a task from any NumPyro model, and ``train(task, directory)`` a network for it;
 * ``make_task(name)``: a statistical model with its covariate prior, such as ``"glm/5"``.
@@ -16,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from icl_bayes.inference import compare_evidence, load
+    from icl_bayes.inference import compare_evidence, from_inference_data, load
     from icl_bayes.regression import compare, glm, glm_batch
     from icl_bayes.tasks import Task, make_task
     from icl_bayes.training import train
@@ -30,6 +31,7 @@ __all__ = [
     "__version__",
     "compare",
     "compare_evidence",
+    "from_inference_data",
     "glm",
     "glm_batch",
     "load",
@@ -40,6 +42,7 @@ __all__ = [
 _HOMES = {
     "load": "icl_bayes.inference",
     "compare_evidence": "icl_bayes.inference",
+    "from_inference_data": "icl_bayes.inference",
     "train": "icl_bayes.training",
     "glm": "icl_bayes.regression",
     "glm_batch": "icl_bayes.regression",

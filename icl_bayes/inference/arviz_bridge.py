@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,6 +46,25 @@ def to_inference_data(posterior: Posterior, *, log_likelihood: bool = False, pre
     result = _from_groups(groups)
     result["posterior"].attrs.update(_attributes(posterior))
     return result
+
+
+def posterior_variables(data: Any) -> dict[str, np.ndarray]:
+    """Variables of the posterior group, ``{name: (chains, draws, *shape)}``, of InferenceData or a netCDF file.
+
+    Raises:
+        ValueError: if there is no such group.
+    """
+    if isinstance(data, str | Path):
+        if not Path(data).is_file():
+            raise ValueError(f"There is no file {str(data)!r}.")
+        data = _arviz().from_netcdf(data)
+    try:
+        group = data["posterior"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"Expected InferenceData with a group 'posterior', or the path of its file; received {type(data).__name__}."
+        ) from error
+    return {str(name): np.asarray(group[name].values) for name in group.data_vars}
 
 
 def psis_loo(values: np.ndarray) -> tuple[float, float, float, np.ndarray, np.ndarray]:
