@@ -1,7 +1,7 @@
 """What a certified posterior saves those who run NUTS anyway: chains that start from its draws and mass matrix.
 
-NumPyro's own MCMC on regressions as users write them (n = 200, p = 10), four chains side by side: cold, 1000 transitions
-of warm-up and 1000 draws; warm, from `post.numpyro_start`, 50 transitions for the step size and 1000 draws, with the
+NumPyro's own MCMC on regressions as users write them (n = 200, p = 10), four chains side by side: cold, 1000 steps of
+warm-up and 1000 draws; warm, from `post.numpyro_start`, 50 steps for the step size and 1000 draws, with the
 seconds of the certified posterior itself. All in one process, compilation apart. Writes
 `benchmarks/results/warm_start.csv`.
 

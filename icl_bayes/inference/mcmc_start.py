@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,7 +14,8 @@ from jax.flatten_util import ravel_pytree
 from numpyro import handlers
 from numpyro.distributions.transforms import biject_to
 
-from icl_bayes.types import Array
+from icl_bayes.tasks import Task
+from icl_bayes.types import Array, Dataset
 
 if TYPE_CHECKING:
     from icl_bayes.inference.posterior import Posterior
@@ -88,12 +90,17 @@ def _chosen(rng_key: Array, num_draws: int, num_chains: int) -> np.ndarray:
 
 def _in_numpyros_coordinates(post: Posterior) -> dict[str, Any]:
     """Sites under NumPyro's own bijectors, given their parents, ``{site: (num_draws, *shape)}``."""
-    task, dataset = post.task, jax.tree.map(jnp.asarray, post.dataset)
+    sites = {name: jnp.asarray(post.sites[name]) for name in post.task.sites}
+    return jax.device_get(_converter(post.task)(sites, jax.tree.map(jnp.asarray, post.dataset)))
 
-    def one(sites: dict[str, Array]) -> dict[str, Array]:
+
+@lru_cache(maxsize=16)
+def _converter(task: Task) -> Callable[[dict[str, Array], Dataset], dict[str, Array]]:
+    """Kept with its compiled program: compiling takes longer than the warm-up that it spares."""
+
+    def one(sites: dict[str, Array], dataset: Dataset) -> dict[str, Array]:
         seeded = handlers.seed(handlers.substitute(task.model, data=sites), jax.random.key(0))
         trace = handlers.trace(seeded).get_trace(dataset)
         return {name: biject_to(trace[name]["fn"].support).inv(value) for name, value in sites.items()}
 
-    sites = {name: jnp.asarray(post.sites[name]) for name in task.sites}
-    return jax.device_get(jax.jit(jax.vmap(one))(sites))
+    return jax.jit(jax.vmap(one, (0, None)))
