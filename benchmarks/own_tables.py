@@ -9,6 +9,9 @@ import numpy as np
 from markdown_tables import markdown, read_table
 from timing import RESULTS
 
+from icl_bayes.benchmark.aggregate import current
+from icl_bayes.benchmark.records import read_records
+
 
 def equal_quality() -> str:
     """The cheapest effort of either side that comes within 0.03 of the floor, by problem."""
@@ -115,3 +118,27 @@ def regression_speed() -> str:
         [row["family"], row["verdicts"], row["certified_ms"], row["mcmc_run_ratio"], row["jit_ratio"]] for row in rows
     )
     return markdown(["family", "verdict", "ms", "NUTS, `MCMC.run`", "NUTS, whole in `jit`"], lines)
+
+
+def warm_start() -> str:
+    """NumPyro's chains, cold and from a certified posterior."""
+    header = ["family", "cold: ms", "ESS", "warm: ms", "ESS", "time saved", "ESS per second, ratio"]
+    names = ["family", "cold_ms", "cold_ess", "warm_ms", "warm_ess", "time_saved", "ess_per_second_ratio"]
+    return markdown(header, ([row[name] for name in names] for row in read_table(RESULTS / "warm_start.csv")))
+
+
+def sbibm() -> str:
+    """C2ST of the benchmark of simulation-based inference, by task, of networks and of what certificates let pass."""
+    records = current(read_records(RESULTS / "sbibm" / "records.csv"))
+    lines = []
+    for name in dict.fromkeys(record.scenario for record in records):
+        cells = [name, str(len({record.dataset for record in records if record.scenario == name}))]
+        for refined in (False, True):
+            own = [row for row in records if row.scenario == name and row.variant.endswith("+refine") == refined]
+            scores = [row.value for row in own if not row.failed]
+            cells.append(f"{mean(scores):.3f}" if scores else "none")
+            cells.append(f"{np.median([row.seconds_run for row in own]):.3g}")
+        verdicts = [row.verdict for row in records if row.scenario == name and row.variant.endswith("+refine")]
+        lines.append([*cells, ", ".join(dict.fromkeys(verdict or "rejected" for verdict in verdicts))])
+    header = ["task", "observations", "network", "s", "refined", "s", "verdict"]
+    return markdown(header, lines)

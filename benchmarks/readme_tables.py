@@ -378,6 +378,8 @@ def main() -> int:
         "regressions, scenarios": own_tables.regression_scenarios(),
         "regressions, tables": own_tables.regression_tables(),
         "regressions, speed": own_tables.regression_speed(),
+        "warm start": own_tables.warm_start(),
+        "sbibm": own_tables.sbibm(),
         "training": training("glm?.csv"),
         "training laplace": training("glm?-laplace.csv"),
         "training without likelihood": training("glm?-gaussian.csv"),
