@@ -160,7 +160,7 @@ class AmortizedPosterior:
             with_log_prob: also compute the density of every draw, in the same pass, at the cost of one evaluation
                 of the velocity per dimension: ``post.log_prob``, and what ``post.certificate()`` rests on, which
                 otherwise draws again. Not with ``polish``, after which the law of the draws is not known.
-            prior: prior constants in the place of those of the data set or the defaults, such as ``{"scale": 2.0}``;
+            prior: prior constants such as ``{"beta_scale": 2.0}``, in the place of the data set's or the defaults;
                 :attr:`prior_range` says what the network was trained for, and beyond it there is a warning.
 
         Raises:
