@@ -151,3 +151,10 @@ def test_what_cannot_be_integrated_is_refused(formula, frame, match):
 def test_a_column_never_observed_twice_has_no_law():
     with pytest.raises(ValueError, match="fewer than two"):
         column_moments(np.asarray([[1.0, np.nan], [2.0, 3.0], [0.5, np.nan]]))
+
+
+def test_rows_that_count_several_times_may_not_share_a_cell():
+    frame = broken(a=[1])
+    frame["count"] = 2
+    with pytest.raises(ValueError, match="share their missing cells"):
+        icl_bayes.glm("y ~ a + b", frame, missing="integrate", weights="count")
