@@ -93,8 +93,8 @@ def glm(
             raise ValueError("The network integrates no missing cells out; use engine='gaussian' or 'auto'.")
         if weights:
             raise ValueError(
-                "Rows that count several times would share their missing cells, which each of them has its own of; write "
-                "such rows out, or drop those with missing cells (missing='drop')."
+                "Rows that count several times would share their missing cells, where each has its own; write such "
+                "rows out, or drop those with missing cells (missing='drop')."
             )
         cells = missing_cells(x)
         rows, constants, num_missing = rows | {"cell": cells.cell}, constants | cells.constants(), cells.count

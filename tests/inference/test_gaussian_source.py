@@ -84,3 +84,25 @@ def test_draws_far_out_are_replaced_before_moves(source, dataset):
 def test_some_draws_are_asked_for(source, dataset):
     with pytest.raises(ValueError, match="num_draws must be at least 1"):
         source.sample(jax.random.key(0), dataset, 0)
+
+
+class Wide(GaussianSource):
+    """Draws from a Gaussian half as wide again as the closest one."""
+
+    def _gaussian(self, padded):
+        affine, info = super()._gaussian(padded)
+        log_det = affine.log_det + self.task.dim * np.log(1.5)
+        return affine._replace(scale=1.5 * affine.scale, inverse=affine.inverse / 1.5, log_det=log_det), info
+
+
+def test_draws_are_chosen_from_more_without_moves(source, dataset):
+    """By their weights: what was too wide has the posterior's width afterwards, and hardly any draw comes twice."""
+    num = 4000
+    exact = source.sample(jax.random.key(0), dataset, num)["beta"].std()
+    raw = Wide(source.task).sample(jax.random.key(0), dataset, num)
+    refined = raw.refine(jax.random.key(1))
+    (step,) = [step for step in refined.certificate().path if step.name == "resample"]
+    assert step.remark.startswith(f"of {4 * num} draws"), step.remark
+    assert len(np.unique(refined["beta"])) >= 0.99 * num
+    assert raw["beta"].std() == pytest.approx(1.5 * exact, rel=0.06)
+    assert refined["beta"].std() == pytest.approx(exact, rel=0.06)
