@@ -88,8 +88,8 @@ class ForeignSource:
         del padded
         return None
 
-    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> None:
-        del rng_key, padded, num_draws
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> None:
+        del rng_key, padded, num_draws, times
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,24 +7,36 @@ are good as they are, or a few moves away from it. Their density is known, so ce
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from icl_bayes.baselines.common import constrain_draws
-from icl_bayes.baselines.gaussians import variational_of
+from icl_bayes.baselines.common import check_num_draws, constrain_draws
+from icl_bayes.baselines.gaussians import GaussianInfo, variational_of
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow import Affine, log_normal
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_base
 from icl_bayes.inference.posterior import Posterior
 from icl_bayes.inference.refinement import refine
-from icl_bayes.inference.sampler import Densities
+from icl_bayes.inference.sampler import AT_ONCE, Densities
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
+
+MAX_STACKED = 64
+"""Data sets of one compiled call; more are served by several calls of the same program."""
+
+
+class _Drawn(NamedTuple):
+    """The Gaussian of a data set, how its search went, and what :func:`partial_draw` made of it."""
+
+    affine: Affine
+    info: GaussianInfo
+    draws: Any
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,14 +59,53 @@ class GaussianSource:
         Raises:
             ValueError: for data that the model cannot be conditioned on.
         """
-        if num_draws < 1:
-            raise ValueError(f"num_draws must be at least 1; received {num_draws}.")
+        check_num_draws(num_draws)
         prepared = self.task.prepare(dataset)
         padded = prepared.pad_rows(self.padded_length(prepared.padded_rows))
         started = time.perf_counter()
         affine, info = self._gaussian(padded)
         draws = self.programs.run(("draw", num_draws), partial_draw(self.task, num_draws), rng_key, padded, affine)
-        theta, sites, log_prob, log_weight = draws.outputs
+        return self._posterior(prepared, _Drawn(affine, info, draws.outputs), time.perf_counter() - started)
+
+    def sample_batch(
+        self, rng_keys: Sequence[Array], datasets: Sequence[Dataset], num_draws: int = 1000
+    ) -> list[Posterior | ValueError]:
+        """Draws for several data sets; for those that are padded to the same length by one compiled program.
+
+        Returns:
+            For each data set what :meth:`sample` returns with its key, to rounding, or the error that it raises.
+        """
+        check_num_draws(num_draws)
+        found: dict[int, Posterior | ValueError] = {}
+        prepared: dict[int, Dataset] = {}
+        for index, dataset in enumerate(datasets):
+            try:
+                prepared[index] = self.task.prepare(dataset)
+            except ValueError as error:
+                found[index] = error
+        lengths = {index: self.padded_length(one.padded_rows) for index, one in prepared.items()}
+        for length in dict.fromkeys(lengths.values()):
+            alike = [index for index, its_length in lengths.items() if its_length == length]
+            size = min(MAX_STACKED, 1 << (len(alike) - 1).bit_length())  # few sizes, so that few programs are compiled
+            for first in range(0, len(alike), size):
+                chunk = alike[first : first + size]
+                filled = chunk + chunk[-1:] * (size - len(chunk))
+                padded = [prepared[index].pad_rows(length) for index in filled]
+                stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+                keys = jnp.stack([rng_keys[index] for index in filled])
+                started = time.perf_counter()
+                drawn = self.programs.run(("batch", num_draws), partial_batch(self.task, num_draws), keys, stacked)
+                seconds = (time.perf_counter() - started) / len(chunk)
+                for place, index in enumerate(chunk):
+                    own = jax.tree.map(lambda leaf, place=place: leaf[place], drawn.outputs)
+                    try:
+                        found[index] = self._posterior(prepared[index], own, seconds)
+                    except ValueError as error:
+                        found[index] = error
+        return [found[index] for index in range(len(datasets))]
+
+    def _posterior(self, prepared: Dataset, drawn: _Drawn, seconds: float) -> Posterior:
+        affine, info, (theta, sites, log_prob, log_weight) = drawn
         notes = check_base(float(info.decrement), float(info.rival), warn=False)
         if not np.isfinite(theta).all():
             raise ValueError(
@@ -72,7 +123,7 @@ class GaussianSource:
             origin=GaussianOrigin(self, affine),
             info={
                 "network": "none: closest Gaussian",
-                "seconds": time.perf_counter() - started,
+                "seconds": seconds,
                 "base_decrement": float(info.decrement),
                 "rival_mass": float(np.exp(info.rival)),
             },
@@ -86,11 +137,12 @@ class GaussianSource:
         """The Gaussian itself."""
         return self._gaussian(padded)[0] if self.known is None else self.known
 
-    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> tuple[np.ndarray, np.ndarray]:
-        """Further draws ``(num_draws, dim)`` with their log weights ``(num_draws,)``."""
-        draw = partial_draw(self.task, num_draws)
-        found = self.programs.run(("draw", num_draws), draw, rng_key, padded, self.whitening(padded))
-        return np.asarray(found.outputs[0]), np.asarray(found.outputs[3])
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> tuple[np.ndarray, np.ndarray]:
+        """Further draws ``(times * num_draws, dim)`` with their log weights, by the program that made the first."""
+        affine, draw = self.whitening(padded), partial_draw(self.task, num_draws)
+        keys = [jax.random.fold_in(rng_key, index) for index in range(times)]
+        found = [self.programs.run(("draw", num_draws), draw, key, padded, affine).outputs for key in keys]
+        return np.concatenate([part[0] for part in found]), np.concatenate([part[3] for part in found])
 
     def _gaussian(self, padded: Dataset) -> Any:
         return self.programs.run("gaussian", lambda dataset: variational_of(self.task, dataset), padded).outputs
@@ -109,6 +161,17 @@ def partial_draw(task: Task, num_draws: int) -> Any:
         return theta, constrain_draws(task, theta, dataset), log_prob - log_volume, log_joint - log_prob
 
     return draw
+
+
+def partial_batch(task: Task, num_draws: int) -> Any:
+    """``(rng_keys (k,), datasets stacked (k, ...)) -> _Drawn``, stacked."""
+
+    def one(argument: tuple[Array, Dataset]) -> _Drawn:
+        rng_key, dataset = argument
+        affine, info = variational_of(task, dataset)
+        return _Drawn(affine, info, partial_draw(task, num_draws)(rng_key, dataset, affine))
+
+    return lambda rng_keys, datasets: jax.lax.map(one, (rng_keys, datasets), batch_size=AT_ONCE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -296,9 +296,9 @@ class AmortizedPosterior:
         """The base, where it is computed from the likelihood."""
         return self.base_of(padded) if self.network.config.model.base in LIKELIHOOD_BASES else None
 
-    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> None:
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> None:
         """None: a few moves cost less than the densities of further draws."""
-        del rng_key, padded, num_draws
+        del rng_key, padded, num_draws, times
 
     def _draw(
         self,

@@ -90,8 +90,8 @@ class Source(Protocol):
         """A Gaussian that was found from the posterior, not from draws; ``None`` if there is none."""
         ...
 
-    def more(self, rng_key: Array, padded: Dataset, num_draws: int) -> tuple[np.ndarray, np.ndarray] | None:
-        """Further draws ``(num_draws, dim)`` with their log weights; ``None`` where moves cost less."""
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """Further draws ``(times * num_draws, dim)`` with their log weights; ``None`` where moves cost less."""
         ...
 
 
@@ -260,7 +260,7 @@ class _Refinement:
     def _resample_of_more(self, generator: np.random.Generator) -> _Outcome | None:
         """Draws chosen from several times as many, so that hardly any is chosen twice; ``None`` if that fails."""
         num = self.post.num_draws
-        more = self.source.more(jax.random.fold_in(self.rng_key, 11), self.padded, (POOL - 1) * num)
+        more = self.source.more(jax.random.fold_in(self.rng_key, 11), self.padded, num, POOL - 1)
         if more is None:
             return None
         thetas = np.concatenate([self.post.theta, more[0]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -12,17 +13,15 @@ import numpy as np
 
 from icl_bayes.inference.gaussian_source import GaussianSource, engine_of
 from icl_bayes.inference.posterior import Posterior
-from icl_bayes.regression.design import Design, as_frame, make_design, numbers
-from icl_bayes.regression.missing import missing_cells
+from icl_bayes.regression.design import as_frame
 from icl_bayes.regression.network import RegressionNetwork, regression_network
-from icl_bayes.regression.priors import Prior, RegressionPriors, default_priors, stated_priors
+from icl_bayes.regression.priors import Prior
 from icl_bayes.regression.result import RegressionPosterior
-from icl_bayes.tasks.regression import FAMILIES, make_regression
+from icl_bayes.regression.table import Kind, RegressionTable, make_table
+from icl_bayes.tasks.regression import make_regression
 from icl_bayes.types import Array, Dataset
 
-ENGINES = ("auto", "gaussian", "network")
-MAX_ROWS, MAX_COLUMNS = 20_000, 100
-"""Of a design, after rows that are equal have been counted together; beyond, a chain's move takes seconds."""
+ON_ERROR = ("raise", "warn")
 
 
 def glm(
@@ -70,47 +69,21 @@ def glm(
     Raises:
         ValueError: for formulas, data and priors that don't fit together, in words.
     """
-    if engine not in ENGINES:
-        raise ValueError(f"Unknown engine {engine!r}; choices: {', '.join(ENGINES)}.")
-    if family not in FAMILIES:
-        raise ValueError(f"Unknown family {family!r}; choices: {', '.join(FAMILIES)}.")
-    extra = {"offset": offset, "weight": weights, "precision": precision, "trials": trials}
-    extra = {role: name for role, name in extra.items() if name}
-    for role, only in (("precision", "gaussian"), ("trials", "binomial")):
-        if role in extra and family != only:
-            raise ValueError(f"{role} is for the family {only}; received family={family!r}.")
-    if family == "binomial" and "trials" not in extra:
-        raise ValueError("A binomial response is a number of successes; say which column counts the trials, trials=...")
-    frame = as_frame(data)
-    design = make_design(formula, frame, missing=missing, also=extra)
-    rows = {role: numbers(frame, name, design.rows, role) for role, name in extra.items()}
-    if design.levels is not None and family != "bernoulli":
-        raise ValueError(f"The response {design.response!r} holds the levels {design.levels}, which is for bernoulli.")
-    stated = _priors(design, family, rows, priors)
-    x, constants, num_missing = design.x, stated.constants(), 0
-    if np.isnan(x).any():
-        if engine == "network":
-            raise ValueError("The network integrates no missing cells out; use engine='gaussian' or 'auto'.")
-        if weights:
-            raise ValueError(
-                "Rows that count several times would share their missing cells, where each has its own; write such "
-                "rows out, or drop those with missing cells (missing='drop')."
-            )
-        cells = missing_cells(x)
-        rows, constants, num_missing = rows | {"cell": cells.cell}, constants | cells.constants(), cells.count
-        x = np.nan_to_num(x)
-    dataset, which = counted_together({"x": x, "y": design.y, **rows}, constants)
-    num_rows, num_columns = dataset["x"].shape
-    if num_rows > MAX_ROWS or num_columns > MAX_COLUMNS:
-        raise ValueError(
-            f"The table has {num_rows} different rows and {num_columns} columns; up to {MAX_ROWS} and {MAX_COLUMNS} "
-            "are served. Count equal rows together (weights), or take a sample of the rows."
-        )
-    key = jax.random.key(0) if rng_key is None else rng_key
-    source = source_of(engine == "network", family, num_columns, design.has_intercept, num_missing)
-    posterior = certified(source, dataset, num_draws, key)
-    observations = np.repeat(which, rows["weight"].astype(int)) if weights else which
-    return RegressionPosterior(posterior, design, family, stated, formula, observations)
+    table = make_table(
+        formula,
+        data,
+        family,
+        priors,
+        offset=offset,
+        weights=weights,
+        precision=precision,
+        trials=trials,
+        missing=missing,
+        engine=engine,
+    )
+    draw_key, refine_key = jax.random.split(jax.random.key(0) if rng_key is None else rng_key)
+    raw = source_of(table.kind).sample(draw_key, table.dataset, num_draws)
+    return _certified(table, raw, refine_key)
 
 
 def glm_batch(
@@ -120,74 +93,96 @@ def glm_batch(
     family: str = "gaussian",
     priors: Mapping[str, str | Prior] | None = None,
     *,
+    num_draws: int = 1000,
     rng_key: Array | None = None,
+    on_error: str = "raise",
     **options: Any,
 ) -> dict[Any, RegressionPosterior]:
-    """One regression for every group of rows; programs are compiled once for tables of about one size.
+    """One regression for every group of rows; the draws of all groups of about one size come from one compiled program.
+
+    Groups that need a repair get it one after the other. Posteriors are those of :func:`glm` with the key
+    ``jax.random.fold_in(rng_key, index)``, to rounding.
 
     Args:
         by: column that names the groups.
+        num_draws, rng_key: as in :func:`glm`.
+        on_error: ``raise``, or ``warn`` of groups that cannot be fitted and leave them out.
         **options: as those of :func:`glm`.
 
     Returns:
         ``{group: posterior}`` in the order of their first rows.
+
+    Raises:
+        ValueError: for a group that cannot be fitted, by name, before anything is drawn; see :func:`glm`.
     """
+    if on_error not in ON_ERROR:
+        raise ValueError(f"Unknown on_error {on_error!r}; choices: {', '.join(ON_ERROR)}.")
     frame = as_frame(data)
     if by not in frame.columns:
         raise ValueError(f"The data lack the column {by!r}; they have {', '.join(map(str, frame.columns))}.")
-    key = jax.random.key(0) if rng_key is None else rng_key
-    found = {}
+    num_unnamed = int(np.count_nonzero(frame[by].isna()))
+    if num_unnamed:
+        raise ValueError(
+            f"The group column {by!r} has {num_unnamed} missing cells; drop these rows, or name their group."
+        )
+    tables: dict[Any, RegressionTable] = {}
+    keys: dict[Any, tuple[Array, Array]] = {}
+    rng_key = jax.random.key(0) if rng_key is None else rng_key
     for index, (group, rows) in enumerate(frame.groupby(by, sort=False)):
         try:
-            found[group] = glm(formula, rows, family, priors, rng_key=jax.random.fold_in(key, index), **options)
+            tables[group] = make_table(formula, rows, family, priors, **options)
         except ValueError as error:
-            raise ValueError(f"Group {group!r}: {error}") from error
+            _failed(group, error, on_error)
+        draw_key, refine_key = jax.random.split(jax.random.fold_in(rng_key, index))
+        keys[group] = draw_key, refine_key
+    raw: dict[Any, Posterior | ValueError] = {}
+    for kind in dict.fromkeys(table.kind for table in tables.values()):
+        alike = [group for group, table in tables.items() if table.kind == kind]
+        source = source_of(kind)
+        datasets = [tables[group].dataset for group in alike]
+        draw_keys = [keys[group][0] for group in alike]
+        if isinstance(source, GaussianSource):
+            drawn = source.sample_batch(draw_keys, datasets, num_draws)
+        else:
+            drawn = [_by_network(source, *one, num_draws) for one in zip(draw_keys, datasets, strict=True)]
+        raw |= dict(zip(alike, drawn, strict=True))
+    found = {}
+    for group, table in tables.items():
+        one = raw[group]
+        if isinstance(one, ValueError):
+            _failed(group, one, on_error)
+        else:
+            found[group] = _certified(table, one, keys[group][1])
     return found
 
 
-def certified(
-    source: GaussianSource | RegressionNetwork, dataset: Dataset, num_draws: int, rng_key: Array
-) -> Posterior:
-    """Draws of one engine, checked and repaired where that is needed."""
-    draw_key, refine_key = jax.random.split(rng_key)
-    refined = source.sample(draw_key, dataset, num_draws).refine(refine_key)
-    if isinstance(source, GaussianSource):
-        return refined
-    return replace(refined, info={**refined.info, "engine": engine_of(refined, "network")})
+def _by_network(source: RegressionNetwork, rng_key: Array, dataset: Dataset, num_draws: int) -> Posterior | ValueError:
+    try:
+        return source.sample(rng_key, dataset, num_draws)
+    except ValueError as error:
+        return error
+
+
+def _failed(group: Any, error: ValueError, on_error: str) -> None:
+    if on_error == "raise":
+        raise ValueError(f"Group {group!r}: {error}") from error
+    warnings.warn(f"Group {group!r} is left out: {error}", UserWarning, stacklevel=3)
+
+
+def _certified(table: RegressionTable, raw: Posterior, refine_key: Array) -> RegressionPosterior:
+    """The posterior after its draws were checked, and repaired where that is needed."""
+    refined = raw.refine(refine_key)
+    if table.kind.is_network:
+        refined = replace(refined, info={**refined.info, "engine": engine_of(refined, "network")})
+    return RegressionPosterior(
+        refined, table.design, table.kind.family, table.priors, table.formula, table.observations
+    )
 
 
 @lru_cache(maxsize=64)
-def source_of(
-    is_network: bool, family: str, num_columns: int, has_intercept: bool, num_missing: int = 0
-) -> GaussianSource | RegressionNetwork:
+def source_of(kind: Kind) -> GaussianSource | RegressionNetwork:
     """Kept, with its compiled programs. ``auto`` is the Gaussian: its draws are repaired in the time gained."""
-    if is_network:
-        return regression_network(family, num_columns, intercept=has_intercept)
-    return GaussianSource(make_regression(family, num_columns, intercept=has_intercept, num_missing=num_missing))
-
-
-def counted_together(rows: Mapping[str, np.ndarray], constants: Mapping[str, np.ndarray]) -> tuple[Dataset, np.ndarray]:
-    """A data set in which equal rows are one row of a larger weight, which leaves the likelihood as it is.
-
-    Returns:
-        The data set, and which of its rows each given one is, ``(n,)``.
-    """
-    weight = rows.get("weight", np.ones(len(rows["y"])))
-    names = sorted(name for name in rows if name != "weight")
-    table = np.column_stack([rows[name].reshape(len(weight), -1) for name in names])
-    distinct, first, which = np.unique(table, axis=0, return_index=True, return_inverse=True)
-    if len(distinct) > 0.9 * len(table):  # not worth a change of the order
-        return Dataset(**dict(rows), constants=constants), np.arange(len(table))
-    order = np.argsort(first)
-    counts = np.bincount(which.ravel(), weights=weight, minlength=len(distinct))[order]
-    chosen = {name: rows[name][first[order]] for name in names}
-    return Dataset(**chosen, weight=counts, constants=constants), np.argsort(order)[which.ravel()]
-
-
-def _priors(
-    design: Design, family: str, rows: Mapping[str, np.ndarray], stated: Mapping[str, str | Prior] | None
-) -> RegressionPriors:
-    offset = rows.get("offset", np.zeros(len(design.y)))
-    y = design.y / rows["trials"] if "trials" in rows else design.y
-    defaults = default_priors(family, design.x, y, offset, intercept=design.has_intercept)
-    return stated_priors(stated, defaults, design.columns, family)
+    if kind.is_network:
+        return regression_network(kind.family, kind.num_columns, intercept=kind.has_intercept)
+    task = make_regression(kind.family, kind.num_columns, intercept=kind.has_intercept, num_missing=kind.num_missing)
+    return GaussianSource(task)

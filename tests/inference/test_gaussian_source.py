@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from icl_bayes.inference import gaussian_source
 from icl_bayes.inference.gaussian_source import GaussianSource
 from icl_bayes.inference.refinement import _Refinement
 from icl_bayes.inference.sampler import Densities
-from icl_bayes.regression.fit import counted_together
 from icl_bayes.regression.priors import Prior, RegressionPriors
+from icl_bayes.regression.table import counted_together
 from icl_bayes.tasks.regression import make_regression
+from icl_bayes.types import Dataset
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +56,25 @@ def test_evidence_and_density_by_quadrature(source, dataset):
 def test_the_same_key_gives_the_same_draws_however_many(source, dataset):
     few, many = source.sample(jax.random.key(3), dataset, 50), source.sample(jax.random.key(3), dataset, 200)
     np.testing.assert_allclose(few.theta, many.theta[:50], rtol=1e-5)
+
+
+def test_many_data_sets_at_once_are_as_each_alone(source, dataset, monkeypatch):
+    """Of two lengths, in several calls of one program, the last of which is not full; a bad one spoils no other."""
+    monkeypatch.setattr(gaussian_source, "MAX_STACKED", 2)
+    rows = {name: np.asarray(value) for name, value in dataset.rows.items()}
+    cuts = [slice(0, 20), slice(20, 50), slice(0, 200), slice(50, 80), slice(5, 35)]
+    several = [Dataset(**{n: v[cut] for n, v in rows.items()}, constants=dataset.constants) for cut in cuts]
+    negative = Dataset(**{**several[0].rows, "y": -several[0]["y"] - 1.0}, constants=dataset.constants)
+    keys = list(jax.random.split(jax.random.key(9), 6))
+    found = source.sample_batch(keys, [*several, negative], 50)
+    for key, one, post in zip(keys, several, found, strict=False):
+        alone = source.sample(key, one, 50)
+        np.testing.assert_allclose(post.theta, alone.theta, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(post.log_weights, alone.log_weights, atol=1e-3)
+        np.testing.assert_allclose(post["beta"], alone["beta"], rtol=1e-4, atol=1e-5)
+    with pytest.raises(ValueError) as alone:
+        source.sample(keys[5], negative, 50)
+    assert str(found[5]) == str(alone.value)
 
 
 def test_refined_draws_say_what_made_them(source, dataset):

@@ -145,8 +145,38 @@ def test_groups_at_once():
     found = icl_bayes.glm_batch("count ~ x", frame, "group", "poisson", num_draws=500)
     assert set(found) == {"a", "b", "c"}
     assert found["b"].summary().loc["Intercept", "mean"] > found["c"].summary().loc["Intercept", "mean"]
+    alone = icl_bayes.glm(
+        "count ~ x",
+        frame[frame.group == "b"],
+        "poisson",
+        num_draws=500,
+        rng_key=jax.random.fold_in(jax.random.key(0), list(frame.group.unique()).index("b")),
+    )
+    assert alone.certificate.verdict == found["b"].certificate.verdict
+    np.testing.assert_allclose(alone.draws, found["b"].draws, atol=1e-3)
+
+
+def test_groups_that_cannot_be_fitted():
+    frame = table(60)
     with pytest.raises(ValueError, match="lack the column 'grou'"):
         icl_bayes.glm_batch("count ~ x", frame, "grou", "poisson")
+    with pytest.raises(ValueError, match="choices: raise, warn"):
+        icl_bayes.glm_batch("count ~ x", frame, "group", "poisson", on_error="ignore")
+    frame.loc[frame.group == "b", "count"] -= 100
+    with pytest.raises(ValueError, match="Group 'b'"):
+        icl_bayes.glm_batch("count ~ x", frame, "group", "poisson")
+    frame["group"] = frame.group.where(frame.index != frame.index[3])
+    with pytest.raises(ValueError, match="has 1 missing cells"):
+        icl_bayes.glm_batch("count ~ x", frame, "group", "poisson")
+
+
+@pytest.mark.slow
+def test_groups_that_cannot_be_fitted_are_left_out_if_wanted():
+    frame = table(60)
+    frame.loc[frame.group == "b", "count"] -= 100
+    with pytest.warns(UserWarning, match="Group 'b' is left out"):
+        found = icl_bayes.glm_batch("count ~ x", frame, "group", "poisson", num_draws=200, on_error="warn")
+    assert set(found) == {"a", "c"}
 
 
 def test_other_kinds_of_frames():
