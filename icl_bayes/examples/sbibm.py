@@ -60,12 +60,42 @@ def gaussian_mixture_model(x=None):
 def slcp_model(x=None):
     """T.5: simple likelihood, complex posterior; four points of a Gaussian with squared scales, uniform on a cube."""
     theta = numpyro.sample(PARAMETERS, dist.Uniform(-3.0, 3.0).expand([5]).to_event(1))
-    scales = theta[2:4] ** 2
-    off_diagonal = jnp.tanh(theta[4]) * scales[0] * scales[1]
-    covariance = jnp.stack([jnp.stack([scales[0] ** 2, off_diagonal]), jnp.stack([off_diagonal, scales[1] ** 2])])
-    law = dist.MultivariateNormal(theta[:2], covariance + JITTER * jnp.eye(2))
     with numpyro.plate("rows", 4):
-        numpyro.sample("x", law, obs=x)
+        numpyro.sample("x", CorrelatedPair(theta[:2], theta[2:4] ** 2, jnp.tanh(theta[4])), obs=x)
+
+
+class CorrelatedPair(dist.Distribution):
+    """Two Gaussian variables of means and scales ``(2,)`` and a correlation ``()``, without a factorization."""
+
+    arg_constraints: ClassVar = {
+        "loc": constraints.real_vector,
+        "scale": constraints.real_vector,
+        "correlation": constraints.interval(-1.0, 1.0),
+    }
+    support = constraints.real_vector  # pyright: ignore[reportAssignmentType]
+    reparametrized_params: ClassVar = ["loc", "scale", "correlation"]
+
+    def __init__(self, loc: Array, scale: Array, correlation: Array, *, validate_args: bool | None = None) -> None:
+        self.loc, self.scale, self.correlation = loc, scale, correlation
+        super().__init__(jnp.shape(correlation), (2,), validate_args=validate_args)
+
+    def _scales(self) -> tuple[Array, Array]:
+        """Scales ``(2,)``, kept above zero by a nugget on the covariance's diagonal, and the correlation left."""
+        scale = jnp.sqrt(self.scale**2 + JITTER)
+        return scale, self.correlation * jnp.prod(self.scale / scale, axis=-1)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        scale, correlation = self._scales()
+        first, second = jnp.moveaxis(jax.random.normal(key, (*sample_shape, *self.batch_shape, 2)), -1, 0)
+        noise = jnp.stack([first, correlation * first + jnp.sqrt(1.0 - correlation**2) * second], axis=-1)
+        return self.loc + scale * noise
+
+    def log_prob(self, value: Array) -> Array:
+        scale, correlation = self._scales()
+        first, second = jnp.moveaxis((value - self.loc) / scale, -1, 0)
+        left = 1.0 - correlation**2
+        squares = first**2 + (second - correlation * first) ** 2 / left
+        return -0.5 * (squares + jnp.log(left)) - jnp.sum(jnp.log(scale), axis=-1) - jnp.log(2.0 * jnp.pi)
 
 
 class Crescent(dist.Distribution):

@@ -11,6 +11,7 @@ from icl_bayes.flow.bases import (
     identity_affine,
     laplace_approximation,
 )
+from icl_bayes.flow.denoiser import MAX_DENOISED, importance_denoiser
 from icl_bayes.flow.density import MAX_RESIDUAL, Inverse, invert, log_normal, value_and_log_det
 from icl_bayes.flow.losses import (
     LOSSES,
@@ -32,6 +33,7 @@ __all__ = [
     "BASES",
     "LIKELIHOOD_BASES",
     "LOSSES",
+    "MAX_DENOISED",
     "MAX_RESIDUAL",
     "METHODS",
     "PATHS",
@@ -49,6 +51,7 @@ __all__ = [
     "balanced_loss",
     "find_mode",
     "identity_affine",
+    "importance_denoiser",
     "invert",
     "laplace_approximation",
     "log_normal",

@@ -40,7 +40,7 @@ from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.training.config import NetworkConfig
-from icl_bayes.training.features import features_of
+from icl_bayes.training.features import denoiser_of, features_of
 from icl_bayes.training.targets import Targets, likelihood_base
 from icl_bayes.types import AnyArray, Array, Dataset
 
@@ -142,9 +142,7 @@ class Network:
     def _velocity(self, model: Any, memory: Any, affine: Affine, dataset: Dataset, view: TokenView | None) -> Velocity:
         if view is not None:
             return make_velocity(model, memory, self.path, affine, None, averaged=view.scores)
-        denoise, denoiser = self.task.denoise, None
-        if denoise is not None:
-            denoiser = lambda x, alpha, sigma: denoise(x, alpha, sigma, dataset)  # noqa: E731
+        denoiser = denoiser_of(self.config.model, self.task, dataset)
         return make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset), denoiser)
 
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
@@ -366,11 +364,7 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
         task: what ``config.task`` builds, where it is at hand.
     """
     task = task or config.task.build()
-    if config.model.inputs == "theta_and_denoised" and task.denoise is None:
-        raise ValueError(
-            f"model.inputs=theta_and_denoised is for mixtures, whose EM steps it corrects; task {task.name!r} has no "
-            "such step. Use model.inputs=theta or theta_and_score."
-        )
+    denoiser_of(config.model, task, task.example)  # raises where there is none
     no_moments = config.targets.metric == "prior" or config.targets.num_moves == 0
     if config.flow.loss == "stein_target" and config.model.base == "standard" and task.spread is None and no_moments:
         raise ValueError(
