@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -72,9 +73,8 @@ def test_many_data_sets_at_once_are_as_each_alone(source, dataset, monkeypatch):
         np.testing.assert_allclose(post.theta, alone.theta, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(post.log_weights, alone.log_weights, atol=1e-3)
         np.testing.assert_allclose(post["beta"], alone["beta"], rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError) as alone:
+    with pytest.raises(ValueError, match=re.escape(str(found[5]))):
         source.sample(keys[5], negative, 50)
-    assert str(found[5]) == str(alone.value)
 
 
 def test_refined_draws_say_what_made_them(source, dataset):
