@@ -9,6 +9,7 @@ from markdown_tables import markdown, read_table
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import current
+from icl_bayes.benchmark.calibration import MEASURED
 from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, read_records
 
 EXCESS = 0.05
@@ -113,15 +114,25 @@ def calibration() -> str:
     for scenario in sorted({f"{row['family']}/{row['scenario']}" for row in rows}):
         own = [row for row in rows if f"{row['family']}/{row['scenario']}" == scenario]
         for draws in dict.fromkeys(row["draws"] for row in own if float(row["narrow"]) == 1.0):
-            tests = [row for row in own if row["draws"] == draws and row["test"] != "divergence"]
+            tests = [row for row in own if row["draws"] == draws and row["test"] not in MEASURED]
             cells = [_failures([row for row in tests if float(row["narrow"]) == factor]) for factor in (1.0, 0.9)]
             plain = [row for row in tests if float(row["narrow"]) == 1.0]
             smallest = min(float(row["p_value"]) for row in plain)
             failed = sorted({row["test"] for row in plain if float(row["p_value"]) < float(row["limit"])})
             cells[0] += f" ({', '.join(failed)})" if failed else ""
-            divergence = [row for row in own if row["draws"] == draws and row["test"] == "divergence"]
-            shown = "".join(f"{float(row['value']):.4f} ± {float(row['error']):.4f}" for row in divergence)
-            lines.append([scenario, draws, tests[0]["num_datasets"], cells[0], f"{smallest:.2g}", shown, cells[1]])
+            measured = {
+                row["test"]: row
+                for row in own
+                if (row["draws"], float(row["narrow"])) == (draws, 1.0) and row["test"] in MEASURED
+            }
+            shown = evidence = ""
+            if "divergence" in measured:
+                shown = f"{float(measured['divergence']['value']):.4f} ± {float(measured['divergence']['error']):.4f}"
+            if "evidence below" in measured:
+                below, above = (float(measured[f"evidence {side}"]["value"]) for side in ("below", "above"))
+                evidence = f"{below:.3f} to {above:.3f}"
+            found = [tests[0]["num_datasets"], cells[0], f"{smallest:.2g}", shown, evidence, cells[1]]
+            lines.append([scenario, draws, *found])
     header = [
         "scenario",
         "draws",
@@ -129,6 +140,7 @@ def calibration() -> str:
         "tests failed",
         "smallest p",
         "divergence, nats",
+        "mean log evidence",
         "control, tests failed",
     ]
     return markdown(header, lines)

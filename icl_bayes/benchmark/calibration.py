@@ -37,6 +37,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 RECORDS_NAME = "calibration.csv"
+MEASURED = {
+    "divergence": "KL(p|q) + KL(q|p)",
+    "evidence below": "average log evidence, at least",
+    "evidence above": "average log evidence, at most",
+}
+"""What is measured of raw draws, in words."""
+_DRAWS = 2**31 - 1
+"""Of the stream of keys that draws are made with; data sets have small numbers."""
 AT_ONCE = 64
 """Data sets per compiled call."""
 
@@ -48,11 +56,12 @@ class CalibrationRecord:
     Attributes:
         family, scenario, draws: what is tested; ``draws`` is ``raw``, ``polish@K`` or ``refined``, and ``narrow`` says
             by what factor draws were shrunk about their mean, as a control.
-        test: ``ranks``, ``coverage``, ``likelihood``, ``tarp``, or ``divergence``.
+        test: ``ranks``, ``coverage``, ``likelihood``, ``tarp``; or what is measured and not tested (:data:`MEASURED`).
         coordinate: name of a coordinate; empty for tests of all together.
-        p_value: of uniformity; NaN for the divergence.
+        p_value: of uniformity; NaN for what is measured.
         limit: p-value below which the scenario fails, so that all its tests together fail by chance at the level.
-        value, error: the divergence in nats with its standard error; of tests the largest difference from uniform.
+        value, error: what is measured, in nats, with its standard error; of tests the largest difference from uniform.
+        num_datasets: tested, or averaged over: those whose truth the flow could be traced back from.
     """
 
     family: str
@@ -77,7 +86,7 @@ class CalibrationRecord:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was found; the divergence is a measure and passes always."""
+        """Whether nothing was found; what is measured passes always."""
         return not self.p_value < self.limit
 
 
@@ -119,13 +128,13 @@ def _calibrate_one(
     started = time.perf_counter()
     key = jax.random.key(settings.seed)
     pairs, _ = simulate_accepted(task, key, settings.num_datasets, settings.num_rows or task.paper_num_rows)
-    draw = _drawer(settings, net)
+    draw, draw_key = _drawer(settings, net), jax.random.fold_in(key, _DRAWS)
     truths, draws, heights = [], [], []
     for first in range(0, len(pairs), AT_ONCE):
         chunk = pairs[first : first + AT_ONCE]
         # The last data set stands for those that are missing, so that one program serves all.
         datasets = [dataset for _, dataset in chunk] + [chunk[-1][1]] * (AT_ONCE - len(chunk))
-        thetas = draw(jax.random.fold_in(key, 1 + first), datasets, len(chunk))
+        thetas = draw(jax.random.fold_in(draw_key, first), datasets, len(chunk))
         thetas = [_narrowed(theta, settings.narrow) for theta in thetas]
         heights += [_log_likelihoods(task, *pair, theta) for pair, theta in zip(chunk, thetas, strict=True)]
         draws += [_compared(task, theta) for theta in thetas]
@@ -168,18 +177,24 @@ def _calibrate_one(
     if settings.divergence_datasets:
         started = time.perf_counter()
         found = _divergence(settings, net, pairs[: settings.divergence_datasets])
-        records.append(
+        values = [
+            (found.value, found.error),
+            (found.log_evidence_below, found.error_below),
+            (found.log_evidence_above, found.error_above),
+        ]
+        records += [
             CalibrationRecord(
                 **shared,
-                test="divergence",
+                test=name,
                 coordinate="",
                 p_value=float("nan"),
-                value=found.value,
-                error=found.error,
-                num_datasets=settings.divergence_datasets,
+                value=value,
+                error=error,
+                num_datasets=found.num_datasets,
                 seconds=time.perf_counter() - started,
             )
-        )
+            for name, (value, error) in zip(MEASURED, values, strict=True)
+        ]
     figure = calibration_figure(results, len(truth), limit, title=f"{task.name}, {settings.draws_label}")
     return records, figure
 
@@ -244,13 +259,18 @@ def _coordinate_names(task: Task, num: int) -> list[str]:
 def _divergence(
     settings: CalibrationSettings, net: AmortizedPosterior, pairs: list[tuple[np.ndarray, Dataset]]
 ) -> SymmetricDivergence:
-    """Of raw draws; points that the flow can't be traced back from leave their data set out."""
+    """Of raw draws; a truth that the flow can't be traced back from leaves its data set out, with a warning.
+
+    Raises:
+        ValueError: if fewer than two data sets are left.
+    """
     task = net.task
 
     def at_theta(theta: jax.Array, dataset: Dataset) -> tuple[Any, jax.Array]:
         return task.constrain(theta, dataset), task.log_joint(theta, dataset) - task.log_volume(theta, dataset)
 
     program = jax.jit(at_theta)
+    rng_key = jax.random.fold_in(jax.random.key(settings.seed), _DRAWS - 1)
     truths, draws = [], []
     for index, (theta, dataset) in enumerate(pairs):
         prepared = net.prepare(dataset)
@@ -259,11 +279,22 @@ def _divergence(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)
             density = float(net.log_prob(prepared, values)[0])
-            key = jax.random.fold_in(jax.random.key(settings.seed), index)
-            post = net.sample(key, prepared, settings.num_draws, with_log_prob=True)
+            post = net.sample(jax.random.fold_in(rng_key, index), prepared, settings.num_draws, with_log_prob=True)
         if np.isfinite(density):
             truths.append(float(log_joint) - density)
             draws.append(post.log_weights)
+    if len(truths) < 2:
+        raise ValueError(
+            f"The flow of {task.name!r} could be traced back from the truth of {len(truths)} of {len(pairs)} data "
+            "sets; the divergence needs two at least. The network hardly ever draws where it should."
+        )
+    if len(truths) < len(pairs):
+        warnings.warn(
+            f"{task.name}: the flow could not be traced back from the truth of {len(pairs) - len(truths)} of "
+            f"{len(pairs)} data sets. They are left out, which makes the divergence of the others look small.",
+            UserWarning,
+            stacklevel=2,
+        )
     return symmetric_divergence(np.asarray(truths), np.stack(draws))
 
 
@@ -296,9 +327,9 @@ def _print(console: Console, records: list[CalibrationRecord]) -> None:
     for name in ("test", "coordinate", "largest difference", "p", f"passed (p >= {first.limit:.2g})"):
         table.add_column(name)
     for record in records:
-        if record.test == "divergence":
-            value, error = f"{record.value:.4f} ± {record.error:.4f} nats", ""
-            table.add_row("KL(p|q) + KL(q|p)", "", value, error, "")
+        if record.test in MEASURED:
+            value = f"{record.value:.4f} ± {record.error:.4f} nats"
+            table.add_row(MEASURED[record.test], "", value, "", f"of {record.num_datasets} data sets")
         else:
             verdict = "yes" if record.passed else "[bold]no[/bold]"
             table.add_row(record.test, record.coordinate, f"{record.value:.3f}", f"{record.p_value:.3g}", verdict)

@@ -21,10 +21,9 @@ from icl_bayes.benchmark.scenario_names import as_list
 from icl_bayes.benchmark.settings import ALL_METHODS, ReproduceSettings
 from icl_bayes.benchmark.suites import Suite
 from icl_bayes.examples import sbibm as models
-from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task
-from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TrainingConfig, fit
-from icl_bayes.training.train import task_config
+from icl_bayes.training import NetworkConfig, TargetsConfig, fit
+from icl_bayes.training.train import DENOISED, task_config
 from icl_bayes.types import Dataset, SampleResult
 
 if TYPE_CHECKING:
@@ -136,21 +135,14 @@ def sbibm_suite(name: str, num_observations: int, directory: str = "") -> Suite:
 
 _GAUSSIAN = NetworkConfig(targets=TargetsConfig(mode_starts=2))
 """For posteriors that are nearly Gaussian: what the command line trains by default."""
-_FLOW_MATCHING = NetworkConfig(
-    model=ModelConfig(
-        width=64, feedforward=256, inducing_points=4, base="standard", smoothed_score=False, parametrization="velocity"
-    ),
-    flow=FlowConfig(path="linear", loss="flow_matching", solver="midpoint", solver_steps=32),
-    targets=TargetsConfig(num_draws=1, num_moves=0),
-    training=TrainingConfig(batch_size=512, passes=8, learning_rate=3e-3, row_buckets=[64], bucket_weights=[1.0]),
+_DENOISED = dataclasses.replace(DENOISED, model=dataclasses.replace(DENOISED.model, inducing_points=4))
+"""For narrow ridges, and scales that differ: a velocity that corrects a denoiser."""
+_FLOW_MATCHING = dataclasses.replace(
+    _DENOISED,
+    model=dataclasses.replace(_DENOISED.model, inputs="theta_and_score", smoothed_score=False),
+    training=dataclasses.replace(DENOISED.training, learning_rate=3e-3),
 )
-"""For posteriors of any form: plain draws of the joint law, a velocity that sees the score."""
-_DENOISED = dataclasses.replace(
-    _FLOW_MATCHING,
-    model=dataclasses.replace(_FLOW_MATCHING.model, inputs="theta_and_denoised"),
-    training=dataclasses.replace(_FLOW_MATCHING.training, learning_rate=2e-3),
-)
-"""The same with a velocity that corrects a denoiser: for narrow ridges, and scales that differ."""
+"""For other posteriors of any form: a velocity that sees the score."""
 
 
 def _recipe(config: NetworkConfig, num_steps: int) -> NetworkConfig:

@@ -150,12 +150,17 @@ class SymmetricDivergence:
         value, error: the sum of both divergences, averaged, and its standard error.
         log_evidence_below, log_evidence_above: averages of ``E_q[log w]`` and ``E_p[log w]``, between which the average
             log evidence lies.
+        error_below, error_above: their standard errors, most of which is the variation of data sets that both share.
+        num_datasets: averaged over.
     """
 
     value: float
     error: float
     log_evidence_below: float
+    error_below: float
     log_evidence_above: float
+    error_above: float
+    num_datasets: int
 
 
 def symmetric_divergence(at_truth: np.ndarray, at_draws: np.ndarray) -> SymmetricDivergence:
@@ -171,7 +176,8 @@ def symmetric_divergence(at_truth: np.ndarray, at_draws: np.ndarray) -> Symmetri
             f"received {at_truth.shape} and {at_draws.shape}."
         )
     below = at_draws.mean(axis=1)
-    gaps = at_truth - below
-    return SymmetricDivergence(
-        float(gaps.mean()), float(gaps.std(ddof=1) / np.sqrt(len(gaps))), float(below.mean()), float(at_truth.mean())
-    )
+
+    def average(values: np.ndarray) -> tuple[float, float]:
+        return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
+
+    return SymmetricDivergence(*average(at_truth - below), *average(below), *average(at_truth), len(below))

@@ -28,7 +28,8 @@ class ModelConfig:
         base: ``standard | gaussian | laplace | variational | pilots``, see :mod:`icl_bayes.flow.bases`.
         inputs: ``theta``, ``theta_and_score`` (the velocity also sees the squashed residual
             score of the log joint at the denoised point, in whitened coordinates) or ``theta_and_denoised``
-            (it corrects the velocity that the task's own denoiser gives).
+            (it corrects the velocity that a denoiser gives: the task's own, or in few dimensions
+            :func:`icl_bayes.flow.importance_denoiser`).
         smoothed_score: whether it also sees an estimate of the score's mean around that point.
         summaries: whether the encoder reads, beside the rows, what the task's own algorithm finds in them, or, for a
             task without, a sample that the ``pilots`` base has found.

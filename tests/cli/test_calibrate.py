@@ -8,7 +8,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from icl_bayes.benchmark.calibration import CalibrationRecord, write_records
+from icl_bayes.benchmark.calibration import MEASURED, CalibrationRecord, write_records
 from icl_bayes.cli import main
 
 
@@ -24,14 +24,16 @@ def test_records_of_a_run_and_of_its_control(networks, tmp_path, capsys):
     assert "glm/1, raw draws: 70 data sets" in capsys.readouterr().out
     rows = rows_of(out)
     assert [row["test"] for row in rows].count("ranks") == 6
-    assert {row["test"] for row in rows} == {"ranks", "coverage", "likelihood", "tarp", "divergence"}
-    tests = [row for row in rows if row["test"] != "divergence"]
+    assert {row["test"] for row in rows} == {"ranks", "coverage", "likelihood", "tarp", *MEASURED}
+    tests = [row for row in rows if row["test"] not in MEASURED]
     assert all(float(row["limit"]) == pytest.approx(0.01 / len(tests)) for row in tests)
     # The tiny network draws from the closest Gaussian, which is close in a conjugate model.
     assert all(float(row["p_value"]) > float(row["limit"]) for row in tests)
-    (divergence,) = (row for row in rows if row["test"] == "divergence")
-    assert -0.1 < float(divergence["value"]) < 0.5
-    assert np.isfinite(float(divergence["error"]))
+    measured = {row["test"]: float(row["value"]) for row in rows if row["test"] in MEASURED}
+    assert -0.1 < measured["divergence"] < 0.5
+    assert measured["evidence above"] - measured["evidence below"] == pytest.approx(measured["divergence"], abs=1e-5)
+    of_measures = [row for row in rows if row["test"] in MEASURED]
+    assert all(np.isfinite(float(row["error"])) and row["num_datasets"] == "4" for row in of_measures)
     assert (out / "glm-1-raw.png").stat().st_size > 10_000
 
     assert main(["calibrate", *few, "num_datasets=400", "narrow=0.5"]) == 0

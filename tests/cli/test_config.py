@@ -48,6 +48,7 @@ def test_every_choice_of_every_group_composes(command):
         ("gaussian", "gaussian", "theta", 1),
         ("exact_start", "standard", "theta", 1),
         ("joint", "standard", "theta", 0),
+        ("denoised", "standard", "theta_and_denoised", 0),
         ("paper", "standard", "theta", 0),
     ],
 )
@@ -106,7 +107,7 @@ def test_all_scenarios():
         (
             "train",
             ["experiment=x"],
-            r"no experiment 'x'. Choices of experiment: efa, exact_start, fa, fa_exact_start, gaussian, gmm, informed,",
+            r"no experiment 'x'. Choices of experiment: denoised, efa, exact_start, fa, fa_exact_start,",
         ),
         ("train", ["model=small,larg"], r"no model 'larg'"),
         ("train", ["training.num_step=4"], r"Did you mean 'training.num_steps'\? Settings under training: num_steps"),

@@ -102,6 +102,11 @@ def test_the_divergence_is_that_of_gaussians() -> None:
     assert abs(found.value - (forward + backward)) < 4.0 * found.error
     assert found.error < 0.02
     assert found.log_evidence_below < evidence < found.log_evidence_above
+    # The evidence is the same of all data sets here, so that errors are those of either divergence alone.
+    assert abs(found.log_evidence_above - (evidence + forward)) < 4.0 * found.error_above
+    assert abs(found.log_evidence_below - (evidence - backward)) < 4.0 * found.error_below
+    assert max(found.error_above, found.error_below) < 0.02
+    assert found.num_datasets == num
 
 
 def test_wrong_shapes_are_refused() -> None:
