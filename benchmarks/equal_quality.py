@@ -1,9 +1,9 @@
 """Time to the same quality: the network with a few moves of every draw beside parallel HMC from classical starts.
 
-Of each side every effort is scored and timed on the same data sets; what counts is the cheapest one whose mean C2ST is
-at most 0.03 above the floor. Seconds are those of 1000 draws of one data set, warm. Writes
-`benchmarks/results/equal_quality.csv`, a line per scenario, number of rows and side; what is there of other problems
-stays. Run again it computes what is missing.
+Of each side every effort (steps of the solver and moves; starts and moves) is scored and timed on the same data sets;
+what counts is the cheapest one whose mean C2ST is at most 0.03 above the floor. Seconds are those of 1000 draws of one
+data set, warm. Writes `benchmarks/results/equal_quality.csv`, a line per scenario, number of rows and side; what is
+there of other problems stays. Run again it computes what is missing.
 
     python benchmarks/equal_quality.py --family gmm [--scenarios 1 2 3 4] [--rows 0 1000] [--datasets 4]
 """
@@ -23,11 +23,13 @@ from icl_bayes.benchmark.records import REFERENCE_METHOD, Record
 from icl_bayes.benchmark.settings import TEST_SEED, EvaluationConfig, EvaluationSettings
 
 NAME, EXCESS = "equal_quality", 0.03
-NETWORK = ["icl", *(f"icl+polish@{moves}" for moves in (1, 2, 5, 10))]
+STEPS = ("", "@2", "@3")
+"""Of the network's solver: as trained for, or fewer, which moves may make up for."""
+NETWORK = [f"icl{steps}{polish}" for steps in STEPS for polish in ("", *(f"+polish@{k}" for k in (1, 2, 5, 10)))]
 RIVALS = {
     "fa": [
         *(f"parallel_hmc@{moves}:prior" for moves in (5, 10, 20, 40, 80, 160)),
-        *(f"parallel_hmc@{moves}" for moves in (2, 5, 20, 80)),
+        *(f"parallel_hmc@{moves}" for moves in (1, 2, 5, 20, 80)),
     ],
     "gmm": [
         *(f"parallel_hmc@{moves}:em" for moves in (5, 10, 20, 40, 80, 160)),
@@ -46,7 +48,7 @@ def efforts(records: list[Record]) -> list[dict[str, Any]]:
     return [
         {
             "side": "network" if method == "icl" else "parallel HMC",
-            "effort": " ".join(part for part in (variant, solver if method != "icl" else "") if part),
+            "effort": " ".join(part for part in (variant, solver) if part),
             "datasets": len(rows),
             "excess": round(mean(row.value - row.floor for row in rows), 4),
             "milliseconds": round(1000.0 * median(row.seconds_run for row in rows), 1),
