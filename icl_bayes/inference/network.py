@@ -296,9 +296,14 @@ class AmortizedPosterior:
         """The base, where it is computed from the likelihood."""
         return self.base_of(padded) if self.network.config.model.base in LIKELIHOOD_BASES else None
 
-    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> None:
-        """None: a few moves cost less than the densities of further draws."""
-        del rng_key, padded, num_draws, times
+    def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> tuple[np.ndarray, np.ndarray] | None:
+        """See :class:`icl_bayes.inference.refinement.Source`; where gradients are cheap a few moves cost less."""
+        if not self.task.has_dear_gradients or self.solver.method == "dopri5":
+            return None
+        keys = [jax.random.fold_in(rng_key, index) for index in range(times)]
+        found = [self._draw(key, padded, num_draws, self.solver, with_log_prob=True) for key in keys]
+        log_weights = [np.asarray(one.densities.log_weight) for one in found]
+        return np.concatenate([one.theta for one in found]), np.concatenate(log_weights)
 
     def _draw(
         self,

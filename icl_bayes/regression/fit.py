@@ -128,7 +128,7 @@ def glm_batch(
     tables: dict[Any, RegressionTable] = {}
     keys: dict[Any, tuple[Array, Array]] = {}
     rng_key = jax.random.key(0) if rng_key is None else rng_key
-    for index, (group, rows) in enumerate(frame.groupby(by, sort=False)):
+    for index, (group, rows) in enumerate(frame.groupby(by, sort=False, observed=True)):
         try:
             tables[group] = make_table(formula, rows, family, priors, **options)
         except ValueError as error:

@@ -61,6 +61,8 @@ class Task(LatentProgram):
             Gaussian close to the posterior.
         has_far_modes: whether posteriors may have modes that chains do not cross, beside those by permutation; the
             reference is then tempered SMC.
+        has_dear_gradients: whether a gradient of the log joint costs many evaluations of a network, so that draws are
+            rather chosen from more of them than moved.
     """
 
     inputs: Callable[[Array, Array], dict[str, Array]]
@@ -78,6 +80,7 @@ class Task(LatentProgram):
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
     has_far_modes: bool = False
+    has_dear_gradients: bool = False
     row_range: tuple[int, int] | None = None
     signed: tuple[str, ...] = ()
     draw_constants: Callable[[Array], dict[str, Array]] | None = None

@@ -138,4 +138,5 @@ def make_fa(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         paper_num_rows=spec.num_rows,
         hyperprior=hyperprior_ranges(hyperprior, spec.constants),
         options={"hyperprior": hyperprior, "num_columns": num_features},
+        has_dear_gradients=spec.structure.loadings == "laplace",  # integrals over characteristic functions
     )

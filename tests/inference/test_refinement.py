@@ -68,6 +68,24 @@ def test_resampled_draws_are_exact(net, dataset, exact) -> None:
         _ = refined.log_prob
 
 
+def test_draws_are_chosen_from_more_where_gradients_are_dear(net, dataset, exact) -> None:
+    """Without moves; the network's further draws have a law of their own and weights that belong to it."""
+    task = dataclasses.replace(net.task, has_dear_gradients=True)
+    dear = dataclasses.replace(net, network=dataclasses.replace(net.network, task=task))
+    padded = net.prepare(dataset).pad_rows(32)
+    assert net.more(jax.random.key(5), padded, 100, 2) is None
+    thetas, log_weights = dear.more(jax.random.key(5), padded, 100, 2)
+    assert thetas.shape == (200, net.task.dim)
+    assert len(np.unique(thetas[:, 0])) == 200
+    first = dear.sample(jax.random.fold_in(jax.random.key(5), 1), dataset, 100, with_log_prob=True)
+    np.testing.assert_allclose(thetas[100:], first.theta, rtol=1e-5)
+    np.testing.assert_allclose(log_weights[100:], first.log_weights, atol=1e-3)
+    refined = dear.sample(jax.random.key(0), dataset, NUM).refine(jax.random.key(1), target=0.0)
+    (step,) = [step for step in refined.certificate().path if step.name == "resample"]
+    assert step.remark.startswith(f"of {4 * NUM} draws"), step.remark
+    assert largest_z(refined, exact, 0.9 * NUM) < 4.5
+
+
 def test_draws_of_a_broken_network_are_moved_until_they_are_exact(broken, dataset, exact) -> None:
     post = broken.sample(jax.random.key(0), dataset, NUM)
     assert largest_z(post, exact) > 12.0
