@@ -14,7 +14,7 @@ from icl_bayes.flow.variational import gaussian_points
 Array = jax.Array
 
 NUM_POINTS = (256, 256)
-"""Of each set, which is fitted to the sets before it."""
+"""Of each set, which is fitted to the sets before it. Networks correct what these give: with others, train again."""
 MAX_DENOISED = 8
 """Dimensions in which so many points say something."""
 LEAST_SHARE = 0.05
