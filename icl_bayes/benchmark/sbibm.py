@@ -140,6 +140,7 @@ _DENOISED = dataclasses.replace(DENOISED, model=dataclasses.replace(DENOISED.mod
 _FLOW_MATCHING = dataclasses.replace(
     _DENOISED,
     model=dataclasses.replace(_DENOISED.model, inputs="theta_and_score", smoothed_score=False),
+    flow=dataclasses.replace(DENOISED.flow, solver_exponent=1.0),
     training=dataclasses.replace(DENOISED.training, learning_rate=3e-3),
 )
 """For other posteriors of any form: a velocity that sees the score."""

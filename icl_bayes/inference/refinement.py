@@ -25,7 +25,7 @@ import numpy as np
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.baselines.reference import reference_draws
 from icl_bayes.baselines.smc import supports_smc
-from icl_bayes.evaluation.importance_weights import MIN_DRAWS, report_weights
+from icl_bayes.evaluation.importance_weights import MIN_DRAWS, WeightReport, report_weights
 from icl_bayes.evaluation.stationarity import mean_distance, stationarity
 from icl_bayes.flow import Affine
 from icl_bayes.inference.certificate import FATAL, MAX_KHAT, UNSEEN, Certificate, Step, certify, unfamiliar
@@ -43,7 +43,7 @@ OUTLIER = 0.02
 """Weight, relative to the median one, below which a draw is far out: fifty times as often drawn as it should be."""
 MIN_EFFICIENCY = 0.1
 """Effective share of the draws that resampling takes."""
-POOL, MAX_TWICE = 4, 0.01
+POOLS, MAX_TWICE = (4, 8, 16), 0.01
 """Times as many draws, where they are cheap, from which some are chosen without moves, if so few are chosen twice."""
 MOVES_APART = (2, 4, 8)
 """Moves of each of two stretches after resampling, by which draws that came twice part, and of further ones..."""
@@ -243,7 +243,7 @@ class _Refinement:
             self._note("resample", started, False, f"k-hat {report.khat:.2f}, efficiency {efficiency:.2f}")
             return None
         generator = np.random.default_rng(np.ravel(jax.random.key_data(jax.random.fold_in(self.rng_key, 8))))
-        of_more = self._resample_of_more(generator)
+        of_more = self._resample_of_more(generator, report)
         if of_more is not None:
             self._note("resample", started, True, of_more.measured)
             return of_more
@@ -257,10 +257,16 @@ class _Refinement:
         self._note("resample", started, outcome.passed, f"efficiency {efficiency:.2f}, {outcome.measured}")
         return outcome
 
-    def _resample_of_more(self, generator: np.random.Generator) -> _Outcome | None:
-        """Draws chosen from several times as many, so that hardly any is chosen twice; ``None`` if that fails."""
+    def _resample_of_more(self, generator: np.random.Generator, first: WeightReport) -> _Outcome | None:
+        """Draws chosen from several times as many, so that hardly any is chosen twice; ``None`` if that fails.
+
+        Of draws with relative weights w, chosen from k times as many, the share E[max(w - k, 0)] is chosen again.
+        """
         num = self.post.num_draws
-        more = self.source.more(jax.random.fold_in(self.rng_key, 11), self.padded, num, POOL - 1)
+        relative = num * np.exp(first.log_weights)
+        enough = [pool for pool in POOLS if np.mean(np.maximum(relative - pool, 0.0)) <= MAX_TWICE / 2]
+        key = jax.random.fold_in(self.rng_key, 11)
+        more = self.source.more(key, self.padded, num, enough[0] - 1) if enough else None
         if more is None:
             return None
         thetas = np.concatenate([self.post.theta, more[0]])

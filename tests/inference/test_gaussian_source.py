@@ -108,22 +108,33 @@ def test_some_draws_are_asked_for(source, dataset):
 
 
 class Wide(GaussianSource):
-    """Draws from a Gaussian half as wide again as the closest one."""
+    """Draws from a Gaussian wider than the closest one."""
+
+    factor = 1.5
 
     def _gaussian(self, padded):
         affine, info = super()._gaussian(padded)
-        log_det = affine.log_det + self.task.dim * np.log(1.5)
-        return affine._replace(scale=1.5 * affine.scale, inverse=affine.inverse / 1.5, log_det=log_det), info
+        log_det = affine.log_det + self.task.dim * np.log(self.factor)
+        wide = affine._replace(scale=self.factor * affine.scale, inverse=affine.inverse / self.factor, log_det=log_det)
+        return wide, info
 
 
-def test_draws_are_chosen_from_more_without_moves(source, dataset):
-    """By their weights: what was too wide has the posterior's width afterwards, and hardly any draw comes twice."""
+class Wider(Wide):
+    factor = 2.5
+
+
+@pytest.mark.parametrize(("kind", "times"), [(Wide, 4), (Wider, 8)])
+def test_draws_are_chosen_from_more_without_moves(kind, times, source, dataset):
+    """By their weights: what was too wide has the posterior's width afterwards, and hardly any draw comes twice.
+
+    In two dimensions the largest relative weight is the square of the factor, and as many times more draws are needed.
+    """
     num = 4000
     exact = source.sample(jax.random.key(0), dataset, num)["beta"].std()
-    raw = Wide(source.task).sample(jax.random.key(0), dataset, num)
+    raw = kind(source.task).sample(jax.random.key(0), dataset, num)
     refined = raw.refine(jax.random.key(1))
     (step,) = [step for step in refined.certificate().path if step.name == "resample"]
-    assert step.remark.startswith(f"of {4 * num} draws"), step.remark
+    assert step.remark.startswith(f"of {times * num} draws"), step.remark
     assert len(np.unique(refined["beta"])) >= 0.99 * num
-    assert raw["beta"].std() == pytest.approx(1.5 * exact, rel=0.06)
+    assert raw["beta"].std() == pytest.approx(kind.factor * exact, rel=0.06)
     assert refined["beta"].std() == pytest.approx(exact, rel=0.06)
