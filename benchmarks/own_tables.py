@@ -136,8 +136,8 @@ def sbibm() -> str:
         for refined in (False, True):
             own = [row for row in records if row.scenario == name and row.variant.endswith("+refine") == refined]
             scores = [row.value for row in own if not row.failed]
-            cells.append(f"{mean(scores):.3f}" if scores else "none")
-            cells.append(f"{np.median([row.seconds_run for row in own]):.3g}")
+            cells.append(f"{mean(scores):.3f}" if scores else "none" if own else "")
+            cells.append(f"{np.median([row.seconds_run for row in own]):.3g}" if own else "")
         verdicts = [row.verdict for row in records if row.scenario == name and row.variant.endswith("+refine")]
         lines.append([*cells, ", ".join(dict.fromkeys(verdict or "rejected" for verdict in verdicts))])
     header = ["task", "observations", "network", "s", "refined", "s", "verdict"]
