@@ -17,7 +17,7 @@ def equal_quality() -> str:
     """The cheapest effort of either side that comes within 0.03 of the floor, by problem."""
     rows = read_table(RESULTS / "equal_quality.csv")
     lines = []
-    for problem in dict.fromkeys((row["scenario"], row["rows"]) for row in rows):
+    for problem in sorted({(row["scenario"], row["rows"]) for row in rows}):
         own = [row for row in rows if (row["scenario"], row["rows"]) == problem]
         network, rival = (next(row for row in own if row["side"] == side) for side in ("network", "parallel HMC"))
         times = [float(row["milliseconds"]) for row in (network, rival)]
