@@ -22,8 +22,8 @@ from icl_bayes.benchmark.settings import ALL_METHODS, ReproduceSettings
 from icl_bayes.benchmark.suites import Suite
 from icl_bayes.examples import sbibm as models
 from icl_bayes.tasks import Task
-from icl_bayes.training import NetworkConfig, TargetsConfig, fit
-from icl_bayes.training.train import DENOISED, task_config
+from icl_bayes.training import DENOISED, NetworkConfig, TargetsConfig, fit
+from icl_bayes.training.train import task_config
 from icl_bayes.types import Dataset, SampleResult
 
 if TYPE_CHECKING:

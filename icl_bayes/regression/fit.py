@@ -113,7 +113,7 @@ def glm_batch(
         ``{group: posterior}`` in the order of their first rows.
 
     Raises:
-        ValueError: for a group that cannot be fitted, by name, before anything is drawn; see :func:`glm`.
+        ValueError: for a group that cannot be fitted, by name; see :func:`glm`. Tables are all read before any draws.
     """
     if on_error not in ON_ERROR:
         raise ValueError(f"Unknown on_error {on_error!r}; choices: {', '.join(ON_ERROR)}.")

@@ -4,9 +4,10 @@ from icl_bayes.training.checkpoint import Checkpoint, CheckpointError, load_chec
 from icl_bayes.training.config import FlowConfig, NetworkConfig, TargetsConfig, TaskConfig, TrainingConfig
 from icl_bayes.training.fit import fit
 from icl_bayes.training.network import Network, build_network
-from icl_bayes.training.train import train
+from icl_bayes.training.train import DENOISED, default_config, train
 
 __all__ = [
+    "DENOISED",
     "Checkpoint",
     "CheckpointError",
     "FlowConfig",
@@ -16,6 +17,7 @@ __all__ = [
     "TaskConfig",
     "TrainingConfig",
     "build_network",
+    "default_config",
     "fit",
     "load_checkpoint",
     "save_checkpoint",

@@ -16,9 +16,9 @@ import icl_bayes
 from icl_bayes.config import compose
 from icl_bayes.nets import ModelConfig
 from icl_bayes.tasks import Task, make_task
-from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, TrainingConfig, train
+from icl_bayes.training import DENOISED, FlowConfig, NetworkConfig, TargetsConfig, TrainingConfig, default_config, train
 from icl_bayes.training.network import build_network
-from icl_bayes.training.train import DENOISED, default_config, task_config
+from icl_bayes.training.train import task_config
 from icl_bayes.types import Dataset
 
 NOISE, SQUARE = 0.2, 0.8
