@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 import pytest
+import scipy.integrate
 import scipy.stats
 
 from icl_bayes.tasks.coordinates import resolve
+from icl_bayes.tasks.normal_tails import inverse_normal_ramp, normal_ramp
 
 GRID = np.linspace(-6.0, 6.0, 97).astype(np.float32)  # holds zero, where branches meet
 FAR = np.asarray([-12.0, -9.0, 9.0, 12.0], np.float32)
@@ -27,6 +29,7 @@ class Case(NamedTuple):
     cdf_error: float | None  # largest |Phi(u) - P(value <= value(u))|; None where it isn't meant to be small
     widest: float = 5.0  # |u| up to which float32 values determine u
     override: str | None = None
+    lowest: float = -np.inf  # the same to the left alone
 
 
 EXACT = 3e-6
@@ -39,8 +42,10 @@ CASES = {
     "exponential": Case(
         dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "exponential", EXACT, 3.5, "gaussianizing"
     ),
-    # Far to the left a value is exp(6 u) / 6 of the mean, and float32 still knows its logarithm.
-    "exponential, softplus": Case(dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "softplus_exponential", None),
+    # Left of -1.5 a value is less than 1e-36 of the mean, and float32 ends.
+    "exponential, ramp": Case(
+        dist.Exponential(0.5), scipy.stats.expon(scale=2.0), "ramp_exponential", None, lowest=-1.5
+    ),
     "half_normal": Case(dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "half_normal", EXACT),
     "half_normal, softplus": Case(
         dist.HalfNormal(2.0), scipy.stats.halfnorm(scale=2.0), "softplus_half_normal", None, override="softplus"
@@ -61,6 +66,11 @@ CASES = {
     "bijector": Case(dist.Beta(2.0, 3.0), scipy.stats.beta(2.0, 3.0), "bijector", None),
 }
 GAUSSIANIZING = [name for name, case in CASES.items() if case.cdf_error == EXACT]
+
+
+def determined(name: str) -> np.ndarray:
+    """Where on the grid float32 values determine u."""
+    return (np.abs(GRID) <= CASES[name].widest) & (CASES[name].lowest <= GRID)
 
 
 class Mapped(NamedTuple):
@@ -91,19 +101,19 @@ def mapped(name: str) -> tuple[Mapped, Mapped]:
 @pytest.mark.parametrize("name", CASES)
 def test_density_is_prior_density_times_jacobian(name: str) -> None:
     on_grid, _ = mapped(name)
-    inside = np.abs(GRID) <= min(CASES[name].widest, 4.5)
-    expected = CASES[name].reference.logpdf(on_grid.value) + np.log(on_grid.slope)
-    np.testing.assert_allclose(on_grid.log_density[inside], expected[inside], atol=2e-4, rtol=2e-4)
+    inside = determined(name) & (np.abs(GRID) <= 4.5)
+    expected = CASES[name].reference.logpdf(on_grid.value[inside]) + np.log(on_grid.slope[inside])
+    np.testing.assert_allclose(on_grid.log_density[inside], expected, atol=2e-4, rtol=2e-4)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_map_is_increasing_and_its_inverse_undoes_it(name: str) -> None:
     on_grid, _ = mapped(name)
-    inside = np.abs(GRID) <= CASES[name].widest
+    inside = determined(name)
     assert (np.diff(on_grid.value[inside]) > 0).all()
     assert (on_grid.slope[inside] > 0).all()
     np.testing.assert_allclose(on_grid.back[inside], GRID[inside], atol=3e-3)
-    middle = np.abs(GRID) <= 2.0
+    middle = inside & (np.abs(GRID) <= 2.0)
     np.testing.assert_allclose(on_grid.back[middle], GRID[middle], atol=3e-5)
 
 
@@ -155,6 +165,16 @@ def test_slope_at_the_branch_point_is_that_of_both_sides(name: str, slope: float
         assert on_grid.slope[at] == pytest.approx(slope, rel=1e-5)
     second = np.diff(on_grid.slope)[[at - 1, at]] / step
     assert np.all(np.abs(second) < 5.0), f"The slope jumps at zero: {on_grid.slope[at - 1 : at + 2]}."
+
+
+def test_the_ramp_falls_as_a_normal_density_does() -> None:
+    """Against quadrature in doubles, on both sides of where its formula changes, and back again."""
+    w = np.asarray([-11.0, -7.0, -5.01, -4.99, -2.0, -0.3, 0.0, 0.7, 4.0, 30.0], np.float32)
+    beyond = [scipy.integrate.quad(lambda s, at=float(at): s * scipy.stats.norm.pdf(at - s), 0, np.inf)[0] for at in w]
+    beyond[-1] = 30.0  # all of the density lies below; the quadrature misses it
+    np.testing.assert_allclose(np.log(normal_ramp(w)), np.log(beyond), atol=3e-4)
+    np.testing.assert_allclose(inverse_normal_ramp(normal_ramp(w)), w, atol=2e-4)
+    np.testing.assert_allclose(jax.vmap(jax.grad(normal_ramp))(w), scipy.stats.norm.cdf(w), rtol=1e-4)
 
 
 def test_expanded_priors_use_the_map_of_their_base_elementwise() -> None:

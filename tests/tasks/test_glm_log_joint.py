@@ -32,7 +32,7 @@ def cube_root_inverse_gamma(u: float, concentration: float, rate: float) -> floa
     return rate / (concentration * (softplus(8.0 * w) / 8.0) ** 3)
 
 
-SHARPNESS = 6.0
+SHARPNESS = 8.0
 
 
 def coefficients(prior: str, u: np.ndarray) -> tuple[np.ndarray, float]:
@@ -42,11 +42,12 @@ def coefficients(prior: str, u: np.ndarray) -> tuple[np.ndarray, float]:
     if prior == "laplace":  # scaled to unit prior standard deviation
         beta = np.sqrt(2.0) * u
         return beta, (stats.laplace.logpdf(beta) + 0.5 * np.log(2.0)).sum()
-    beta = softplus(SHARPNESS * u) / SHARPNESS
-    return beta, (stats.expon.logpdf(beta) + np.log(expit(SHARPNESS * u))).sum()
+    w = SHARPNESS * u
+    beta = (w * stats.norm.cdf(w) + stats.norm.pdf(w)) / SHARPNESS
+    return beta, (stats.expon.logpdf(beta) + stats.norm.logcdf(w)).sum()
 
 
-COORDINATES = {"normal": "normal", "laplace": "scaled_laplace", "exponential": "softplus_exponential"}
+COORDINATES = {"normal": "normal", "laplace": "scaled_laplace", "exponential": "ramp_exponential"}
 
 
 class Reference:

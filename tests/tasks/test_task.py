@@ -95,7 +95,7 @@ def test_a_prior_that_depends_on_its_parent_is_mapped_given_it() -> None:
 def test_an_override_changes_the_coordinate_and_keeps_the_law() -> None:
     plain = toy(hierarchical, overrides={"tau": "gaussianizing"})
     overridden = toy(hierarchical, overrides={"tau": "bijector"})
-    assert toy(hierarchical).coordinate_names == {"tau": "softplus_exponential", "mu": "normal"}
+    assert toy(hierarchical).coordinate_names == {"tau": "ramp_exponential", "mu": "normal"}
     assert overridden.coordinate_names == {"tau": "bijector", "mu": "normal"}
     u = 1.4
     tau = stats.expon(scale=0.5).ppf(stats.norm.cdf(u))
