@@ -24,6 +24,7 @@ from icl_bayes.flow.losses import (
     student_loss,
 )
 from icl_bayes.flow.mode_search import Mode, NewtonInfo, find_mode
+from icl_bayes.flow.noise import Noise
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
 from icl_bayes.flow.pilots import pilot_gaussian, pilot_sample
@@ -42,6 +43,7 @@ __all__ = [
     "Inverse",
     "Mode",
     "NewtonInfo",
+    "Noise",
     "Path",
     "Pool",
     "Solution",

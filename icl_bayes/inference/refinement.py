@@ -43,7 +43,7 @@ OUTLIER = 0.02
 """Weight, relative to the median one, below which a draw is far out: fifty times as often drawn as it should be."""
 MIN_EFFICIENCY = 0.1
 """Effective share of the draws that resampling takes."""
-POOLS, MAX_TWICE = (4, 8, 16), 0.01
+POOLS, MAX_TWICE = (2, 3, 4, 6, 8, 12, 16), 0.01
 """Times as many draws, where they are cheap, from which some are chosen without moves, if so few are chosen twice."""
 MOVES_APART = (2, 4, 8)
 """Moves of each of two stretches after resampling, by which draws that came twice part, and of further ones..."""

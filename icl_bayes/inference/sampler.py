@@ -79,7 +79,7 @@ class Sampler:
         task = self.network.task
         # One key per draw, by its index: draws do not depend on how they are chunked.
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(self.size))
-        noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
+        noise = self.network.noise.draw(keys, task.dim)
         if not self.num_moves:
             draws = self.network.draw_from(params, dataset, *base, noise, self.solver, with_log_prob=self.with_log_prob)
             sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)

@@ -60,7 +60,8 @@ class FlowConfig:
     """Path, loss, and the solver used at inference unless the caller asks for another.
 
     ``balanced`` divides the loss of a data set by the mean squared residual score under its base, and bounds the
-    influence of any single one, so that posteriors far from their bases do not drown the others.
+    influence of any single one, so that posteriors far from their bases do not drown the others. ``wide_share`` is of
+    the noise at inference, see :class:`icl_bayes.flow.Noise`.
     """
 
     path: str = "cosine"
@@ -69,12 +70,15 @@ class FlowConfig:
     solver: str = "multistep"
     solver_steps: int = 2
     solver_exponent: float = 1.0
+    wide_share: float = 0.0
 
     def __post_init__(self) -> None:
         if self.path not in PATHS:
             raise ValueError(f"flow.path must be one of {sorted(PATHS)}; received {self.path!r}.")
         if self.loss not in LOSSES:
             raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
+        if not 0.0 <= self.wide_share <= 0.5:
+            raise ValueError(f"flow.wide_share must be between 0 and 0.5; received {self.wide_share}.")
 
     def make_solver(self) -> Solver:
         return Solver(self.solver, self.solver_steps, exponent=self.solver_exponent)

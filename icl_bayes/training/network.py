@@ -20,6 +20,7 @@ from icl_bayes.flow import (
     LIKELIHOOD_BASES,
     Affine,
     Example,
+    Noise,
     Path,
     Pool,
     Solver,
@@ -27,7 +28,6 @@ from icl_bayes.flow import (
     balanced_loss,
     identity_affine,
     invert,
-    log_normal,
     make_loss,
     make_path,
     solve,
@@ -134,6 +134,11 @@ class Network:
         """Whether inference evaluates the likelihood (base or score inputs)."""
         return self.config.model.base in LIKELIHOOD_BASES or self.config.model.inputs != "theta"
 
+    @property
+    def noise(self) -> Noise:
+        """What draws start from at inference."""
+        return Noise(self.config.flow.wide_share)
+
     def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
         if self.config.model.inputs != "theta_and_score":
             return None
@@ -181,7 +186,7 @@ class Network:
         if with_log_prob:
             flow = self.flow_map(params, dataset, affine, solver)
             x, log_det = jax.vmap(lambda z: value_and_log_det(flow, z))(noise)
-            log_prob = jax.vmap(log_normal)(noise) - log_det - affine.log_det
+            log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_det
             is_finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(log_prob))
         else:
             velocity = self._velocity_of(params, dataset, affine)
@@ -235,7 +240,7 @@ class Network:
             usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
             tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
             found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
-            return Inverted(log_normal(found.z) - found.log_det - affine.log_det, found.residual)
+            return Inverted(self.noise.log_prob(found.z) - found.log_det - affine.log_det, found.residual)
 
         return jax.vmap(one)(thetas)
 
