@@ -26,7 +26,7 @@ FRONTIER = RESULTS / "frontier-glm-5" / "records.csv"
 README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
 SHOWN = {
-    ("icl", "informed"): "network (`informed`, 2 evaluations)",
+    ("icl", "informed"): "network (`informed`, 2 to 4 evaluations)",
     ("vi_fixed_point", ""): "its base alone (`vi_fixed_point`)",
     ("laplace", ""): "Laplace approximation",
     ("icl", "gaussian"): "network without likelihood (`gaussian`, 4 midpoint steps)",

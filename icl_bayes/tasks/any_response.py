@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpyro.distributions as dist
 from numpyro.distributions import constraints
 
-from icl_bayes.tasks.distributions import exponential_excess, log_gamma_constant
+from icl_bayes.tasks.distributions import exponential_excess, log_gamma_constant, log_relative_excess
 from icl_bayes.tasks.information import log_shape_information
 from icl_bayes.tasks.regression import RESPONSES
 from icl_bayes.types import Array
@@ -80,7 +80,7 @@ class AnyResponse(dist.Distribution):
         y = jnp.where(self.is_count, value, 0.0)
         a = jnp.where(self.is_overdispersed | self.is_gamma, self.concentration, 1.0)
         constant = log_gamma_constant(a)
-        overdispersed = (a + y) * jnp.log1p((y - self.rate) / (a + self.rate)) + constant - log_gamma_constant(a + y)
+        overdispersed = (a + y) * log_relative_excess(a, y, self.rate) + constant - log_gamma_constant(a + y)
         count = y * self.linear + jnp.where(self.is_overdispersed, overdispersed, -self.rate)
         gamma = constant - a * exponential_excess(jnp.where(self.is_gamma, value - self.linear, 0.0))
         return self._choose(gaussian, binary, count, gamma)

@@ -125,6 +125,18 @@ class LogGamma(dist.Distribution):
         return log_gamma_constant(self.concentration) - self.concentration * exponential_excess(z)
 
 
+def log_relative_excess(c: jax.Array, y: jax.Array, mean: jax.Array) -> jax.Array:
+    """``log((c + y) / (c + mean))``, accurate both where ``y`` is near ``mean`` and where it is far below.
+
+    Far below, ``log1p((y - mean) / (c + mean))`` has lost the digits of ``1 + ...``, which a count multiplies: of
+    24,000 where a million were expected, by tens of nats in single precision.
+    """
+    relative = (y - mean) / (c + mean)
+    is_near = jnp.abs(relative) < 0.5
+    near = jnp.log1p(jnp.where(is_near, relative, 0.0))
+    return jnp.where(is_near, near, jnp.log(jnp.where(is_near, 1.0, (c + y) / (c + mean))))
+
+
 class CountByLogMean(dist.Distribution):
     """Counts with mean ``mu = exp(log_mean)`` and variance ``mu + overdispersion mu^2``: a negative binomial law.
 
@@ -156,7 +168,7 @@ class CountByLogMean(dist.Distribution):
     def log_prob(self, value):
         c = 1.0 / self.overdispersion
         mean = self.mean
-        excess = (c + value) * jnp.log1p((value - mean) / (c + mean))
+        excess = (c + value) * log_relative_excess(c, value, mean)
         of_counts = value * self.log_mean - value - gammaln(value + 1.0)
         return excess + of_counts + log_gamma_constant(c) - log_gamma_constant(c + value)
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from icl_bayes.tasks.any_response import CODES, AnyResponse
 from icl_bayes.tasks.distributions import CountByLogMean, PoissonByLogMean
 from icl_bayes.tasks.regression import FAMILIES, make_regression
 from icl_bayes.types import Dataset
@@ -122,6 +123,24 @@ def test_negative_binomial_keeps_its_digits(overdispersion):
     np.testing.assert_allclose(found, expected, rtol=2e-4, atol=3e-3)
     poisson = PoissonByLogMean(jnp.asarray(linear, jnp.float32)).log_prob(jnp.asarray(y))
     np.testing.assert_allclose(poisson, scipy.stats.poisson(mean).logpmf(y), rtol=2e-4, atol=3e-3)
+
+
+@pytest.mark.parametrize("log_mean", [8.0, 11.0, 17.0, 30.0])
+def test_many_counts_where_far_more_were_expected_keep_their_digits(log_mean):
+    """Searches pass through there: noise of tens of nats in the value once stopped them short of the mode."""
+    y, overdispersion = 24131, 5.3
+    law = lambda at: CountByLogMean(at, jnp.float32(overdispersion)).log_prob(jnp.asarray(y))  # noqa: E731
+    value, slope = jax.value_and_grad(law)(jnp.float32(log_mean))
+    c, mean = 1.0 / np.float64(np.float32(overdispersion)), np.exp(log_mean)
+    assert float(value) == pytest.approx(scipy.stats.nbinom(c, c / (c + mean)).logpmf(y), abs=0.1)
+    assert float(slope) == pytest.approx(y - (c + y) * mean / (c + mean), rel=1e-3, abs=3e-3)
+    rows = {"trials": np.ones(1), "precision": np.ones(1)}
+    mixed = lambda at: AnyResponse(CODES.index("negative_binomial"), at[None], overdispersion, rows).log_prob(  # noqa: E731
+        jnp.asarray([float(y)])
+    )
+    rise = (mixed(jnp.float32(log_mean)) - mixed(jnp.float32(9.5)))[0]
+    expected = float(value - law(jnp.float32(9.5)))
+    assert float(rise) == pytest.approx(expected, abs=0.1)
 
 
 def test_counts_are_drawn_with_their_moments():
