@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,6 +29,22 @@ def test_density_at_draws_is_that_of_the_pass_that_made_them(net, dataset, post)
     np.testing.assert_allclose(plain.log_prob, post.log_prob, atol=1e-3)  # drawn again
     moved = {**few, "sigma2": 1.5 * few["sigma2"]}
     assert np.abs(net.log_prob(dataset, moved) - post.log_prob[:40]).max() > 0.1
+
+
+def test_a_wide_share_of_the_noise_is_part_of_the_density(net, dataset) -> None:
+    """Both ways to the density know of it, and weights give the evidence as before."""
+    flow = dataclasses.replace(net.network.config.flow, wide_share=0.4)
+    network = dataclasses.replace(net.network, config=dataclasses.replace(net.network.config, flow=flow))
+    wide = AmortizedPosterior(network, net.params, net.checkpoint, "wide", net.solver)
+    post = wide.sample(jax.random.key(0), dataset, 2000, with_log_prob=True)
+    few = {name: value[:40] for name, value in post.items()}
+    np.testing.assert_allclose(wide.log_prob(dataset, few), post.log_prob[:40], atol=2e-3)
+    assert np.abs(net.log_prob(dataset, few) - post.log_prob[:40]).mean() > 0.2, "The control: other densities."
+    assert post["beta"][:, 0].std() > 1.1 * net.sample(jax.random.key(0), dataset, 2000)["beta"][:, 0].std()
+    exact = ExactSampler(icl_bayes.tasks.make_task("glm/1", num_columns=2)).sample(jax.random.key(0), dataset, 20)
+    certificate = post.certificate()
+    error = abs(certificate.log_evidence - exact.health["log_evidence"])
+    assert error < 4.0 * certificate.log_evidence_error + 1e-3
 
 
 def test_density_has_the_units_of_the_model(net, dataset, post) -> None:

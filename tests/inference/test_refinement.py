@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -82,7 +83,7 @@ def test_draws_are_chosen_from_more_where_gradients_are_dear(net, dataset, exact
     np.testing.assert_allclose(log_weights[100:], first.log_weights, atol=1e-3)
     refined = dear.sample(jax.random.key(0), dataset, NUM).refine(jax.random.key(1), target=0.0)
     (step,) = [step for step in refined.certificate().path if step.name == "resample"]
-    assert step.remark.startswith(f"of {4 * NUM} draws"), step.remark
+    assert re.match(f"of ({2 * NUM}|{3 * NUM}) draws", step.remark), step.remark
     assert largest_z(refined, exact, 0.9 * NUM) < 4.5
 
 
