@@ -18,7 +18,7 @@ import numpy as np
 from icl_bayes.baselines.common import check_num_draws, constrain_draws
 from icl_bayes.baselines.gaussians import GaussianInfo, variational_of
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.flow import Affine, Noise
+from icl_bayes.flow import Affine, log_normal
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_base
 from icl_bayes.inference.posterior import Posterior
@@ -27,8 +27,6 @@ from icl_bayes.inference.sampler import AT_ONCE, Densities
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
 
-NOISE = Noise(wide_share=0.05)
-"""Of all draws: a posterior with heavier tails than the Gaussian closest to it would leave weights without bound."""
 MAX_STACKED = 64
 """Data sets of one compiled call; more are served by several calls of the same program."""
 
@@ -155,9 +153,9 @@ def partial_draw(task: Task, num_draws: int) -> Any:
 
     def draw(rng_key: Array, dataset: Dataset, affine: Affine) -> Any:
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(jnp.arange(num_draws))
-        noise = NOISE.draw(keys, task.dim)
+        noise = jax.vmap(lambda key: jax.random.normal(key, (task.dim,)))(keys)
         theta = affine.forward(noise)
-        log_prob = jax.vmap(NOISE.log_prob)(noise) - affine.log_det
+        log_prob = jax.vmap(log_normal)(noise) - affine.log_det
         log_joint = jax.vmap(task.log_joint, (0, None))(theta, dataset)
         log_volume = jax.vmap(task.log_volume, (0, None))(theta, dataset)
         return theta, constrain_draws(task, theta, dataset), log_prob - log_volume, log_joint - log_prob

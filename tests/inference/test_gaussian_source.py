@@ -47,16 +47,11 @@ def test_evidence_and_density_by_quadrature(source, dataset):
     log_joint += scipy.stats.norm.logpdf(b)
     evidence = scipy.special.logsumexp(log_joint) + 2.0 * np.log(grid[1] - grid[0])
     assert certificate.log_evidence == pytest.approx(evidence, abs=4.0 * certificate.log_evidence_error + 0.005)
-    assert certificate.total_variation < 0.05
-    # Draws are from a Gaussian in these coordinates, one in twenty from a wider one with the same center.
+    assert certificate.total_variation < 0.03
+    # Draws are from a Gaussian in these coordinates, whose density is that of its moments.
     draws = np.column_stack([post["intercept"], post["beta"][:, 0]])
-    near = np.quantile(draws, [0.16, 0.5, 0.84], axis=0)
-    covariance = np.diag(near[2] - near[0]) / 2.0
-    covariance = covariance @ np.corrcoef(draws.T) @ covariance
-    parts = [scipy.stats.multivariate_normal(near[1], width**2 * covariance) for width in (1.0, 1.0 + 1.2 / 2**0.5)]
-    law = np.log(0.95 * parts[0].pdf(draws) + 0.05 * parts[1].pdf(draws))
-    assert np.abs(law - post.log_prob).mean() < 0.06
-    assert np.abs(parts[0].logpdf(draws) - post.log_prob).max() > 2.0, "The control: not one Gaussian."
+    law = scipy.stats.multivariate_normal(draws.mean(0), np.cov(draws.T))
+    assert np.abs(law.logpdf(draws) - post.log_prob).mean() < 0.03
 
 
 def test_the_same_key_gives_the_same_draws_however_many(source, dataset):
@@ -135,11 +130,11 @@ def test_draws_are_chosen_from_more_without_moves(kind, times, source, dataset):
     In two dimensions the largest relative weight is the square of the factor, and as many times more draws are needed.
     """
     num = 4000
-    exact = source.sample(jax.random.key(0), dataset, num).refine(jax.random.key(1), target=0.0)["beta"].std()
+    exact = source.sample(jax.random.key(0), dataset, num)["beta"].std()
     raw = kind(source.task).sample(jax.random.key(0), dataset, num)
     refined = raw.refine(jax.random.key(1))
     (step,) = [step for step in refined.certificate().path if step.name == "resample"]
     assert step.remark.startswith(f"of {times * num} draws"), step.remark
     assert len(np.unique(refined["beta"])) >= 0.99 * num
-    assert raw["beta"].std() == pytest.approx(kind.factor * exact, rel=0.12)  # one draw in twenty is wider still
+    assert raw["beta"].std() == pytest.approx(kind.factor * exact, rel=0.06)
     assert refined["beta"].std() == pytest.approx(exact, rel=0.06)
