@@ -193,17 +193,28 @@ def across_scenarios(summaries: Iterable[Summary]) -> list[Summary]:
     """Means over scenarios, each scenario counting once; only where there are at least two.
 
     Checkpoints are no longer kept apart, since networks may be trained per scenario; a method with
-    two checkpoints for one scenario is left out, as its mean would count that scenario twice.
+    two checkpoints for one scenario is left out, as its mean would count that scenario twice. Networks
+    may bring solvers of their own, too: these are kept apart only where a scenario has several, and a
+    mean over different ones names none.
     """
 
     def key(row: Summary) -> tuple[Any, ...]:
-        return (row.family, row.split, row.n, row.p, row.method, row.variant, row.solver, row.num_draws, row.metric)
+        return (row.family, row.split, row.n, row.p, row.method, row.variant, row.num_draws, row.metric)
 
+    def once(rows: list[Summary]) -> bool:
+        return len({row.scenario for row in rows}) == len(rows)
+
+    groups: list[list[Summary]] = []
+    for rows in _grouped(summaries, key).values():
+        groups += [rows] if once(rows) else _grouped(rows, lambda row: (row.solver,)).values()
     means = []
-    for (family, split, n, p, method, variant, solver, num_draws, metric), rows in _grouped(summaries, key).items():
+    for rows in groups:
         scenarios = [row.scenario for row in rows]
-        if len(rows) < 2 or len(set(scenarios)) < len(rows):
+        if len(rows) < 2 or not once(rows):
             continue
+        family, split, n, p, method, variant, num_draws, metric = key(rows[0])
+        solvers = {row.solver for row in rows}
+        solver = solvers.pop() if len(solvers) == 1 else ""
         means.append(
             Summary(
                 family=family,

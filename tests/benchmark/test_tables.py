@@ -88,6 +88,19 @@ def test_mean_over_scenarios_counts_each_once():
     assert across_scenarios(summarize(records)) == []
 
 
+def test_networks_with_solvers_of_their_own_have_a_common_mean():
+    records = [
+        *rows_of([0.5, 0.5], [0.5] * 2, scenario="1", solver="multistep steps=2"),
+        *rows_of([0.7, 0.7], [0.5] * 2, scenario="2", solver="multistep steps=4"),
+    ]
+    (mean,) = across_scenarios(summarize(records))
+    assert (mean.mean, mean.scenarios, mean.solver) == (pytest.approx(0.6), ("1", "2"), "")
+    # Where efforts are compared, each has a mean of its own.
+    records += rows_of([0.6, 0.6], [0.5] * 2, scenario="1", solver="multistep steps=4")
+    (mean,) = across_scenarios(summarize(records))
+    assert (mean.mean, mean.solver) == (pytest.approx(0.65), "multistep steps=4")
+
+
 @pytest.fixture
 def incomplete():
     """Three data sets: one method complete, one failing once, one always failing, one never run on the last; and a
