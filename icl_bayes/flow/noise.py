@@ -21,9 +21,9 @@ class Noise:
     """N(0, I), of which a share may be wider in all directions: a defensive mixture (Hesterberg, 1995).
 
     A velocity is learned where draws are; far out its draws may get rare sooner than the posterior does, and a few of
-    them then carry most of the importance weight. The wide share lets no weight grow that far, for a total variation of
-    about a third of it. Wide draws have the standard deviation ``1 + REACH / sqrt(dim)``, so that those of many
-    dimensions are not all beyond the posterior.
+    them then carry most of the importance weight. The wide share lets no weight grow that far, and moves the noise by a
+    total variation of about half of it. Wide draws have the standard deviation ``1 + REACH / sqrt(dim)``, so that those
+    of many dimensions are not all beyond the posterior.
 
     Attributes:
         wide_share: 0 for N(0, I) alone.
@@ -33,7 +33,10 @@ class Noise:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.wide_share <= 0.5:
-            raise ValueError(f"The wide share of the noise must be between 0 and 0.5; received {self.wide_share}.")
+            raise ValueError(
+                f"flow.wide_share, of the noise that draws start from, must be between 0 and 0.5; received "
+                f"{self.wide_share}."
+            )
 
     def draw(self, rng_keys: Array, dim: int) -> Array:
         """One draw for each key ``(num,)``, ``(num, dim)``."""

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Solver
+from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Noise, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.precision import MATMUL_PRECISIONS
 from icl_bayes.tasks import CUSTOM, Task, make_task
@@ -77,8 +77,7 @@ class FlowConfig:
             raise ValueError(f"flow.path must be one of {sorted(PATHS)}; received {self.path!r}.")
         if self.loss not in LOSSES:
             raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
-        if not 0.0 <= self.wide_share <= 0.5:
-            raise ValueError(f"flow.wide_share must be between 0 and 0.5; received {self.wide_share}.")
+        Noise(self.wide_share)  # raises where it is no share
 
     def make_solver(self) -> Solver:
         return Solver(self.solver, self.solver_steps, exponent=self.solver_exponent)

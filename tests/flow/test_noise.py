@@ -10,6 +10,7 @@ from scipy import stats
 
 from icl_bayes.evaluation.importance_weights import report_weights
 from icl_bayes.flow import Noise, log_normal
+from icl_bayes.training import FlowConfig
 
 NUM = 20_000
 
@@ -55,6 +56,16 @@ def test_weights_of_a_wider_target_are_bounded() -> None:
     assert report_weights(bounded).khat < 0.3 < report_weights(free).khat
 
 
+@pytest.mark.parametrize("dim", [2, 5, 20])
+def test_it_moves_the_noise_by_about_half_of_the_share(dim: int) -> None:
+    """Total variation from N(0, I), the mean of ``max(0, 1 - p / q)`` over its draws."""
+    noise, draws = Noise(0.1), Noise().draw(keys(), dim)
+    ratio = np.asarray(jnp.exp(jax.vmap(noise.log_prob)(draws) - jax.vmap(log_normal)(draws)))
+    assert np.maximum(0.0, 1.0 - ratio).mean() == pytest.approx(0.05, abs=0.009)
+
+
 def test_a_share_that_is_none_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"between 0 and 0\.5; received 0\.7"):
+    with pytest.raises(ValueError, match=r"flow\.wide_share.* between 0 and 0\.5; received 0\.7"):
         Noise(0.7)
+    with pytest.raises(ValueError, match=r"flow\.wide_share"):
+        FlowConfig(wide_share=-0.1)
