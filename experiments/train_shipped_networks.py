@@ -26,7 +26,7 @@ FACTOR_OVERRIDES = {
     2: _DEAR,
     3: _BY_PRIOR,
     4: _BY_PRIOR,
-    5: ["flow=stable", *_DEAR],
+    5: ["flow=stable", *_DEAR, "training.num_steps=12000"],
     6: [*_BY_PRIOR, "training.num_steps=4000"],
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""

@@ -15,7 +15,7 @@ from flax import nnx
 from icl_bayes.nets.config import ModelConfig
 from icl_bayes.nets.decoder import Head
 from icl_bayes.nets.encoders import SetBlock
-from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation, TimeEmbedding
+from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation, TimeEmbedding, normalized
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
@@ -75,22 +75,17 @@ class ColumnBlock(nnx.Module):
 
     def __init__(self, config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         width = config.width
-
-        def norm() -> nnx.LayerNorm:
-            return nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
-
         self.modulation = Modulation(width, width, 6, dtype=dtype, rngs=rngs)
-        self.norm_self, self.norm_feedforward = norm(), norm()
         self.key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
         self.attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
         self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: Array, exists: Array, condition: Array) -> Array:
         shift, scale, gate, *pieces = self.modulation(condition)
-        normed = self.norm_self(tokens) * (1.0 + scale) + shift
+        normed = normalized(tokens) * (1.0 + scale) + shift
         tokens = tokens + (1.0 + gate) * self.attend(normed, *self.key_value(normed), exists)
         shift, scale, gate = pieces
-        normed = self.norm_feedforward(tokens) * (1.0 + scale) + shift
+        normed = normalized(tokens) * (1.0 + scale) + shift
         return tokens + (1.0 + gate) * self.feedforward(normed)
 
 

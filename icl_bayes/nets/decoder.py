@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig
-from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation
+from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation, normalized
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
@@ -25,19 +25,12 @@ class DecoderBlock(nnx.Module):
     def __init__(self, config: ModelConfig, num_tokens: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         width = config.width
         self.has_self_attention = num_tokens > 1
-
-        def norm() -> nnx.LayerNorm:
-            return nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
-
         self.modulation = Modulation(width, width, 9 if self.has_self_attention else 6, dtype=dtype, rngs=rngs)
         if self.has_self_attention:
-            self.norm_self = norm()
             self.self_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
             self.self_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
-        self.norm_cross = norm()
         self.memory_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
         self.cross_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
-        self.norm_feedforward = norm()
         self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
@@ -56,17 +49,17 @@ class DecoderBlock(nnx.Module):
         pieces = self.modulation(condition)
         if self.has_self_attention:
             shift, scale, gate, *pieces = pieces
-            normed = self.norm_self(tokens) * (1.0 + scale) + shift
+            normed = normalized(tokens) * (1.0 + scale) + shift
             tokens = tokens + gate * self.dropout(self.self_attend(normed, *self.self_key_value(normed)))
         shift, scale, gate, *pieces = pieces
-        normed = self.norm_cross(tokens) * (1.0 + scale) + shift
+        normed = normalized(tokens) * (1.0 + scale) + shift
         if isinstance(memory, Folded):
             attended = memory(normed, mask)
         else:
             attended = self.cross_attend(normed, *memory, mask)
         tokens = tokens + gate * self.dropout(attended)
         shift, scale, gate = pieces
-        normed = self.norm_feedforward(tokens) * (1.0 + scale) + shift
+        normed = normalized(tokens) * (1.0 + scale) + shift
         return tokens + gate * self.dropout(self.feedforward(normed))
 
 
@@ -75,12 +68,6 @@ class Head(nnx.Module):
 
     def __init__(self, config: ModelConfig, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         width = config.width
-        self.norms = nnx.List(
-            [
-                nnx.LayerNorm(width, use_bias=False, use_scale=False, dtype=dtype, rngs=rngs)
-                for _ in range(config.head_layers)
-            ]
-        )
         self.modulations = nnx.List(
             [Modulation(width, width, 3, dtype=dtype, rngs=rngs) for _ in range(config.head_layers)]
         )
@@ -89,7 +76,7 @@ class Head(nnx.Module):
         self.out = nnx.Linear(width, outputs, kernel_init=zeros, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: Array, condition: Array) -> Array:
-        for norm, modulation, layer in zip(self.norms, self.modulations, self.layers, strict=True):
+        for modulation, layer in zip(self.modulations, self.layers, strict=True):
             shift, scale, gate = modulation(condition)
-            tokens = tokens + (1.0 + gate) * nnx.relu(layer(norm(tokens) * (1.0 + scale) + shift))
+            tokens = tokens + (1.0 + gate) * nnx.relu(layer(normalized(tokens) * (1.0 + scale) + shift))
         return self.out(tokens)

@@ -15,6 +15,31 @@ from icl_bayes.types import AnyArray
 
 Array = jax.Array
 _MASKED = -1e30
+_SMALL_VARIANCE = 1e-6
+
+
+def normalized(tokens: Array) -> Array:
+    """Layer norm without parameters: ``(..., width)`` with mean zero and variance one along the last axis."""
+    wide, width = tokens.astype(jnp.promote_types(tokens.dtype, jnp.float32)), tokens.shape[-1]
+    centred = wide - _total(wide) / width
+    return (centred * jax.lax.rsqrt(_total(centred**2) / width + _SMALL_VARIANCE)).astype(tokens.dtype)
+
+
+def softmax(scores: Array) -> Array:
+    """Weights ``(..., N)`` that are positive and sum to one along the last axis."""
+    powers = jnp.exp(scores - jax.lax.stop_gradient(jnp.max(scores, axis=-1, keepdims=True)))
+    return powers / _total(powers)
+
+
+def _total(x: Array) -> Array:
+    """Sum along the last axis, which stays.
+
+    On a CPU XLA sums along a short last axis one number at a time, which took half of a pass that carries tangents; a
+    product of matrices does not.
+    """
+    if jax.default_backend() != "cpu":
+        return jnp.sum(x, axis=-1, keepdims=True)
+    return jnp.matmul(x, jnp.ones((x.shape[-1], 1), x.dtype), precision=jax.lax.Precision.HIGHEST)
 
 
 class KeyValue(nnx.Module):
@@ -56,7 +81,7 @@ class Attend(nnx.Module):
         scores = scores.astype(jnp.promote_types(scores.dtype, jnp.float32)) / jnp.sqrt(q.shape[-1])
         if mask is not None:
             scores = jnp.where(mask[None, None, :], scores, _MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(values.dtype)
+        weights = softmax(scores).astype(values.dtype)
         mixed = jnp.einsum("htn,hnd->htd", weights, values)
         return self.out(jnp.swapaxes(mixed, 0, 1).reshape(queries.shape[0], -1))
 
@@ -91,7 +116,7 @@ class Folded(NamedTuple):
         dtype = self.ask.dtype
         scores = (queries.astype(dtype) @ self.ask).reshape(-1, *self.offset.shape) + self.offset[None]
         scores = jnp.where(mask[None, None, :], scores.astype(jnp.float32), _MASKED)
-        weights = jax.nn.softmax(scores, axis=-1).astype(dtype)
+        weights = softmax(scores).astype(dtype)
         return weights.reshape(len(queries), -1) @ self.answer + self.bias[None, :]
 
 
