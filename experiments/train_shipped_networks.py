@@ -52,8 +52,10 @@ MIXTURE_OVERRIDES = {
 
 def informed_overrides(scenario: int) -> list[str]:
     """What a shipped `informed` network of GLMs changes in its experiment."""
-    wide = [f"flow.solver_steps={INFORMED_SOLVER_STEPS[scenario]}", "flow.wide_share=0.03"]
-    return [f"training.num_steps={INFORMED_STEPS[scenario]}", *(wide if scenario in INFORMED_SOLVER_STEPS else [])]
+    overrides = [f"training.num_steps={INFORMED_STEPS[scenario]}"]
+    if scenario in INFORMED_SOLVER_STEPS:
+        overrides += [f"flow.solver_steps={INFORMED_SOLVER_STEPS[scenario]}", "flow.wide_share=0.03"]
+    return overrides
 
 
 CHANGES = {
