@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.markers import Marker, default_environment
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -175,3 +178,27 @@ def test_the_tables_of_the_readme_are_those_of_the_recorded_files() -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "readme_tables.py"), "--check"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> None:
+    """What the script changes in an experiment is what the checkpoint says."""
+    path = ROOT / "experiments" / "train_shipped_networks.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    compared = 0
+    for kind, by_scenario in script.CHANGES.items():
+        family, variant = kind.split("/")
+        for scenario, overrides in by_scenario.items():
+            own = ROOT / "icl_bayes" / "weights" / family / str(scenario)
+            checkpoint = own / variant / "checkpoint.json"
+            config = json.loads((checkpoint if checkpoint.exists() else own / "checkpoint.json").read_text())["config"]
+            for override in overrides:
+                name, _, value = override.partition("=")
+                if "." in name:
+                    section, key = name.split(".")
+                    assert config[section][key] == yaml.safe_load(value), f"{kind} {scenario}: {override}"
+                    compared += 1
+    assert compared > 30
