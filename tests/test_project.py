@@ -195,10 +195,10 @@ def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> No
             own = ROOT / "icl_bayes" / "weights" / family / str(scenario)
             checkpoint = own / variant / "checkpoint.json"
             config = json.loads((checkpoint if checkpoint.exists() else own / "checkpoint.json").read_text())["config"]
-            for override in overrides:
-                name, _, value = override.partition("=")
+            settings = dict(override.split("=", 1) for override in overrides)  # of two values the later one counts
+            for name, value in settings.items():
                 if "." in name:
                     section, key = name.split(".")
-                    assert config[section][key] == yaml.safe_load(value), f"{kind} {scenario}: {override}"
+                    assert config[section][key] == yaml.safe_load(value), f"{kind} {scenario}: {name}={value}"
                     compared += 1
     assert compared > 30
