@@ -110,6 +110,24 @@ def broken() -> str:
     return markdown(header, lines)
 
 
+def passed_as_good() -> str:
+    """Of data of other conditions: how many raw draws are called good, and how far from the reference these are."""
+    rows = read_table(RESULTS / "passed_as_good.csv")
+    groups = dict.fromkeys((row["scenario"].partition("/")[0], row["shift"]) for row in rows)
+    lines = []
+    for family, shift in [*groups, ("all", "all")]:
+        own = [
+            row
+            for row in rows
+            if family == "all" or (row["scenario"].startswith(family), row["shift"]) == (True, shift)
+        ]
+        scores = [float(row["raw_c2st"]) for row in own if row["raw_c2st"]]
+        good = sum(row["verdict"] == "good" for row in own)
+        shown = [f"{mean(scores):.3f}", f"{max(scores):.3f}"] if scores else ["", ""]
+        lines.append([family, shift, f"{len(own)}", f"{good}", f"{len(scores)}", *shown])
+    return markdown(["family", "shift", "data sets", "`good`", "scored", "their C2ST, mean", "largest"], lines)
+
+
 def calibration() -> str:
     """Which tests over simulated data sets fail, by scenario and kind of draws; the control beside it."""
     rows = read_table(RESULTS / "calibration" / "calibration.csv")

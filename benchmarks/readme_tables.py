@@ -14,7 +14,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import own_tables
-from certificate_tables import broken, calibration, certified, in_distribution
+from certificate_tables import broken, calibration, certified, in_distribution, passed_as_good
 from markdown_tables import markdown, read_table
 from timing import RESULTS
 
@@ -352,6 +352,7 @@ def main() -> int:
         "calibration": calibration(),
         "broken networks": broken(),
         "out of distribution": certified("out-of-distribution"),
+        "passed as good": passed_as_good(),
         "factor analysis, speed": speed_by_scenario("fa"),
         "mixtures, speed": speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],

@@ -171,7 +171,7 @@ def main() -> None:
     lines = recorded(NAME)
     done = {(line["family"], line["prior"], int(line["n"]), int(line["p"])) for line in lines}
     todo = [index for index in visited(cells, options.seed)[: options.limit] if cells[index] not in done]
-    for index, following in itertools.pairwise([*todo, None]):
+    for place, index in enumerate(todo):
         try:
             key = jax.random.fold_in(jax.random.key(options.seed), index)
             lines.append(score(cells[index], key, CERTIFIED[options.certify]))
@@ -180,7 +180,7 @@ def main() -> None:
             lines[-1] |= {"reference": "failed", "message": str(error)[:200]}
         write_table(NAME, lines)
         print(lines[-1], flush=True)
-        if following is None or shape(cells[following]) != shape(cells[index]):
+        if shape(cells[index]) not in [shape(cells[later]) for later in todo[place + 1 :]]:
             release_programs()
             make_regression.cache_clear()
             regression_network.cache_clear()
