@@ -2,9 +2,10 @@
 
 Every data set is drawn from its own model: tabular covariates, coefficients from the stated prior. Two engines draw,
 the closest Gaussian and the network, and their draws are certified. C2ST of raw draws and of certified ones is compared
-with the floor, the same score between two disjoint sets of reference draws. Cells of one family and shape share their
-programs and are visited together; such groups come in a random order, so that an interrupted run is a sample of the
-grid. Run again, it computes what is missing of `benchmarks/results/regression_quality.csv`.
+with the floor, the same score between two disjoint sets of reference draws; draws that are good as they are have one
+score. Cells of one family and shape share their programs and are visited together; such groups come in a random order,
+so that an interrupted run is a sample of the grid. Run again, it computes what is missing of
+`benchmarks/results/regression_quality.csv`.
 
 Much of the time is compilation; --certify gaussian or neither spares that of the engines that are not certified.
 

@@ -34,8 +34,8 @@ def softmax(scores: Array) -> Array:
 def _total(x: Array) -> Array:
     """Sum along the last axis, which stays.
 
-    On a CPU XLA sums along a short last axis one number at a time, which took half of a pass that carries tangents; a
-    product of matrices does not.
+    On a CPU XLA sums along a short last axis one number at a time, which is slow where tangents are carried along; a
+    product of matrices is not.
     """
     if jax.default_backend() != "cpu":
         return jnp.sum(x, axis=-1, keepdims=True)
