@@ -14,6 +14,7 @@ from statistics import mean, stdev
 from typing import Any, NamedTuple
 
 import own_tables
+import speed_tables
 from certificate_tables import broken, calibration, certified, in_distribution, passed_as_good
 from markdown_tables import markdown, read_table
 from timing import RESULTS
@@ -206,50 +207,6 @@ def training(pattern: str) -> str:
     return markdown(["scenario", "first check", minutes, "at the end", minutes, "Laplace", "closest Gaussian"], lines)
 
 
-def speed_by_scenario(family: str) -> str:
-    """Milliseconds for 1000 draws, one column per scenario of a family and number of rows."""
-    (path,) = RESULTS.glob(f"sampling_speed-{family}-python*.csv")
-    rows = read_table(path)
-    problems = list(dict.fromkeys((row["scenario"], row["rows"]) for row in rows))
-    found = {(row["scenario"], row["rows"], row["method"]): f"{1e3 * float(row['seconds']):.1f}" for row in rows}
-    methods = dict.fromkeys(row["method"] for row in rows)
-    lines = ([method, *(found.get((*problem, method), "") for problem in problems)] for method in methods)
-    return markdown(["milliseconds", *(f"{scenario}, n = {num_rows}" for scenario, num_rows in problems)], lines)
-
-
-def speed() -> str:
-    """The recorded runs side by side, one per version of Python (and so of JAX)."""
-    runs = {
-        path.stem.split("python")[1]: read_table(path) for path in sorted(RESULTS.glob("sampling_speed-python*.csv"))
-    }
-    by_method: dict[tuple[str, ...], dict[str, list[str]]] = {}
-    for version, rows in runs.items():
-        for row in rows:
-            measured = [f"{1e3 * float(row['seconds']):.1f}", f"{int(row['draws_per_second']):,}"]
-            by_method.setdefault((row["scenario"], row["datasets"], row["method"]), {})[version] = measured
-    header = ["scenario", "data sets", "method"]
-    for version, rows in runs.items():
-        header += [f"milliseconds, Python {version}, JAX {rows[0]['jax']}", "draws per second"]
-    return markdown(
-        header,
-        (
-            [*key, *(cell for version in runs for cell in measured.get(version, ["", ""]))]
-            for key, measured in by_method.items()
-        ),
-    )
-
-
-def speed_on_gpu() -> str:
-    """Draws per second for many data sets at once on one GPU, and how many times as many the network makes."""
-    (path,) = RESULTS.glob("sampling_speed-gpu-python*.csv")
-    rows = {(row["scenario"], row["method"]): row for row in read_table(path)}
-    lines = []
-    for scenario in dict.fromkeys(scenario for scenario, _ in rows):
-        network, nuts = (int(rows[scenario, method]["draws_per_second"]) for method in ("network", "nuts jit vmap"))
-        lines.append([scenario, f"{network:,}", f"{nuts:,}", f"{network / nuts:.0f}"])
-    return markdown(["scenario", "network, draws per second", "NUTS in one jit, vmap", "ratio"], lines)
-
-
 def evidence() -> str:
     """Error, coverage and k-hat of the evidence estimates, by scenario."""
     rows = read_table(RESULTS / "evidence.csv")
@@ -271,21 +228,6 @@ def evidence() -> str:
         "k-hat < 0.7",
     ]
     return markdown([*header, "`good`"], lines)
-
-
-def cold_start() -> str:
-    rows = read_table(RESULTS / "cold_start.csv")
-    lines = ([row["network"], row["cold_seconds"], row["warm_seconds"]] for row in rows)
-    return markdown(["network", "seconds, empty cache", "seconds, warm cache"], lines)
-
-
-def simulation_cost() -> str:
-    rows = read_table(RESULTS / "simulation_cost.csv")
-    names = ["scenario", "padded_rows", "simulate_ms", "gradient_ms", "ratio"]
-    return markdown(
-        ["scenario", "rows", "simulation, ms a step", "gradient, ms a step", "ratio"],
-        ([row[name] for name in names] for row in rows),
-    )
 
 
 def frontier() -> str:
@@ -345,7 +287,7 @@ def main() -> int:
         "loadings, real": efa[1],
         "loadings, training": training("efa?.csv"),
         "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
-        "speed on a GPU": speed_on_gpu(),
+        "speed on a GPU": speed_tables.speed_on_gpu(),
         "evidence": evidence(),
         "certified": certified("certified"),
         "certificates": in_distribution(),
@@ -353,8 +295,8 @@ def main() -> int:
         "broken networks": broken(),
         "out of distribution": certified("out-of-distribution"),
         "passed as good": passed_as_good(),
-        "factor analysis, speed": speed_by_scenario("fa"),
-        "mixtures, speed": speed_by_scenario("gmm"),
+        "factor analysis, speed": speed_tables.speed_by_scenario("fa"),
+        "mixtures, speed": speed_tables.speed_by_scenario("gmm"),
         "mixtures, simulated": mixtures[0],
         "mixtures, real": mixtures[1],
         "factor analysis, simulated": factor[0],
@@ -370,9 +312,10 @@ def main() -> int:
         "MMD": rivals(records, "mmd"),
         "W2": rivals(records, "w2"),
         "frontier": frontier(),
-        "speed": speed(),
-        "cold start": cold_start(),
-        "simulation": simulation_cost(),
+        "speed": speed_tables.speed(),
+        "cold start": speed_tables.cold_start(),
+        "simulation": speed_tables.simulation_cost(),
+        "solvers": speed_tables.solver_error(),
         "equal quality": own_tables.equal_quality(),
         "eight schools": own_tables.eight_schools(),
         "regressions": own_tables.regression_quality(),

@@ -38,9 +38,11 @@ FACTOR_INFORMED = {
 MIXTURE_OVERRIDES = {
     1: ["training.num_steps=4800", "targets.num_draws=8"],
     2: ["training.num_steps=2400"],
-    3: [],
+    3: ["training.num_steps=12800", "targets.shrunk_share=0.25"],
     4: [],
     5: [
+        "flow.solver=midpoint",
+        "flow.solver_steps=6",
         "targets.num_draws=16",
         "targets.num_examples=48",
         "training.row_buckets=[64,512]",

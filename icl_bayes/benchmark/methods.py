@@ -1,8 +1,8 @@
 """Names of methods, as given on a command line, to samplers with the labels they are recorded under.
 
 ``icl`` is the shipped network (``informed`` in GLMs and mixtures), ``icl/laplace`` another shipped variant,
-``icl@2`` the same with two midpoint steps, ``icl+polish@5`` with five HMC moves from every draw, ``icl+refine`` with
-whatever repair its certificate asks for.
+``icl@2`` the same with two midpoint steps (of the exponential solver, where that is the network's own),
+``icl+polish@5`` with five HMC moves from every draw, ``icl+refine`` with whatever repair its certificate asks for.
 All other names are those of the baselines.
 """
 
@@ -175,7 +175,8 @@ class MethodRegistry:
             )
         solver = posterior.solver
         if wanted.steps:
-            solver = Solver("midpoint", wanted.steps, exponent=solver.exponent)
+            method = "exponential" if solver.method == "exponential" else "midpoint"
+            solver = Solver(method, wanted.steps, exponent=solver.exponent)
         sampler = NetworkSampler(posterior, solver, wanted.moves)
         if wanted.is_refined:
             sampler = RefinedSampler(posterior, solver)

@@ -61,7 +61,7 @@ options:
   --out FILE                  write the draws: .csv, .npz or .nc (ArviZ)
   --features a,b,c            feature columns in order (default: all but the target)
   --standardize               scale features, and a Gaussian response, to mean 0 and standard deviation 1
-  --solver-steps 4            midpoint steps (default: the network's own)
+  --solver-steps 4            steps of the solver (default: the network's own)
   --polish 5                  HMC moves from every draw (default: none)
   --refine                    check the draws, repair them where that is needed, and print the certificate
 

@@ -28,6 +28,7 @@ from icl_bayes.flow.noise import Noise
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
 from icl_bayes.flow.pilots import pilot_gaussian, pilot_sample
+from icl_bayes.flow.transport import transport
 from icl_bayes.flow.variational import variational_gaussian
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "solve",
     "stratified_times",
     "student_loss",
+    "transport",
     "value_and_log_det",
     "variational_gaussian",
 ]

@@ -5,7 +5,8 @@ compiled program busy with all draws at once; ``dopri5`` is the paper's adaptive
 
 ``multistep`` is the midpoint rule at one evaluation per step: the point at which the velocity is
 evaluated is reached with the velocity of the step before. The idea of multistep samplers of
-diffusion models (Lu et al., DPM-Solver++, 2022), here in the flow's own time.
+diffusion models (Lu et al., DPM-Solver++, 2022), here in the flow's own time. ``exponential``, which
+also knows the path, is in :mod:`icl_bayes.flow.transport`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _TABLEAUS = {
     "heun": _Tableau((0.0, 1.0), (1.0, 0.0), (0.5, 0.5)),
     "rk4": _Tableau((0.0, 0.5, 0.5, 1.0), (0.5, 0.5, 1.0, 0.0), (1 / 6, 1 / 3, 1 / 3, 1 / 6)),
 }
-METHODS = (*_TABLEAUS, "dopri5")
+METHODS = (*_TABLEAUS, "exponential", "dopri5")
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Solver:
     """How the ODE is solved.
 
     Attributes:
-        method: ``euler | midpoint | multistep | heun | rk4`` with fixed steps, or ``dopri5``.
+        method: ``euler | midpoint | multistep | exponential | heun | rk4`` with fixed steps, or ``dopri5``.
         num_steps: number of steps (fixed-step methods).
         exponent: steps are equal in s where ``t = 1 - (1 - s)^exponent``: above one they get shorter towards the
             target, which a posterior much narrower than the base asks for (fixed-step methods).
@@ -81,9 +82,12 @@ class Solver:
 
     @property
     def weighs_start(self) -> bool:
-        """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated."""
-        if self.method == "dopri5":
-            return True
+        """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated.
+
+        Of ``exponential``'s start the later steps leave hardly a trace.
+        """
+        if self.method in ("dopri5", "exponential"):
+            return self.method == "dopri5"
         tableau = _TABLEAUS[self.method]
         return tableau.first_reach == 0.0 and tableau.weights[0] > 0.0
 
@@ -172,6 +176,8 @@ def solve(
         start_velocity: used for ``velocity_fn(0, x0)``, where there is a cheaper way to it (see
             :meth:`icl_bayes.flow.Path.start_velocity`); the adaptive solver has no use for it.
     """
+    if solver.method == "exponential":
+        raise ValueError("The exponential solver needs the path of the velocity: use icl_bayes.flow.transport.")
     if solver.method == "dopri5":
         times = jnp.asarray([0.0, final_time], x0.dtype)
         path = odeint(lambda x, t: velocity_fn(t, x), x0, times, rtol=solver.tolerance, atol=solver.tolerance)

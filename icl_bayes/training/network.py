@@ -33,6 +33,7 @@ from icl_bayes.flow import (
     solve,
     stratified_times,
     student_loss,
+    transport,
     value_and_log_det,
 )
 from icl_bayes.nets import ColumnFlow, InContextFlow, ModelShape, make_velocity, residual_score
@@ -189,14 +190,7 @@ class Network:
             log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_det
             is_finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(log_prob))
         else:
-            velocity = self._velocity_of(params, dataset, affine)
-            solution = solve(
-                jax.vmap(velocity, (None, 0)),
-                noise,
-                solver,
-                final_time=self.path.final_time,
-                start_velocity=None if solver.weighs_start else self.path.start_velocity(velocity, noise),
-            )
+            solution = transport(self.path, self._velocity_of(params, dataset, affine), noise, solver)
             x, is_finite, log_prob = solution.x, solution.is_finite, UNKNOWN
         return ThetaDraws(affine.forward(x), info.is_finite & is_finite, info.decrement, info.rival, log_prob)
 
@@ -210,11 +204,7 @@ class Network:
             raise ValueError(NO_DENSITY)
         velocity = self._velocity_of(params, dataset, affine)
 
-        def flow(z: Array) -> Array:
-            start = None if solver.weighs_start else self.path.start_velocity(velocity, z)
-            return solve(velocity, z, solver, final_time=self.path.final_time, start_velocity=start).x
-
-        return flow
+        return lambda z: transport(self.path, velocity, z, solver).x
 
     @full_precision
     def log_prob(self, params: Params, dataset: Dataset, affine: Affine, thetas: Array, solver: Solver) -> Inverted:

@@ -7,7 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icl_bayes.flow import MAX_RESIDUAL, Solver, invert, log_normal, solve, value_and_log_det
+from icl_bayes.flow import (
+    MAX_RESIDUAL,
+    Solver,
+    invert,
+    log_normal,
+    make_path,
+    solve,
+    transport,
+    value_and_log_det,
+)
 
 MATRIX = np.asarray([[-0.3, 1.1], [-1.4, 0.5]])
 
@@ -22,6 +31,8 @@ def bent(t, x):
 
 
 def flow_of(velocity, solver: Solver):
+    if solver.method == "exponential":
+        return lambda z: transport(make_path("cosine"), velocity, z, solver).x
     return lambda z: solve(velocity, z, solver).x
 
 
@@ -36,7 +47,15 @@ def test_log_determinant_tends_to_the_divergence_at_the_order_of_the_method(meth
     assert slope == pytest.approx(order, abs=0.5), errors
 
 
-@pytest.mark.parametrize("solver", [Solver("midpoint", 2), Solver("multistep", 3), Solver("midpoint", 3, exponent=2.0)])
+COARSE = [
+    Solver("midpoint", 2),
+    Solver("multistep", 3),
+    Solver("midpoint", 3, exponent=2.0),
+    Solver("exponential", 5, exponent=2.0),
+]
+
+
+@pytest.mark.parametrize("solver", COARSE, ids=lambda solver: solver.label)
 def test_density_of_coarse_steps_integrates_to_one(solver: Solver) -> None:
     """Over the plane, at points found by inverting the map, not at draws."""
     flow = flow_of(bent, solver)

@@ -79,7 +79,7 @@ def test_the_adaptive_solver_keeps_its_tolerance() -> None:
     assert errors[0] > errors[1], "A looser tolerance must be used, not ignored."
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted({*METHODS} - {"exponential"}))
 def test_any_shape_is_solved_and_draws_do_not_influence_each_other(method: str) -> None:
     solver = Solver(method, 3, tolerance=1e-6)
     run = lambda x: solve(velocity, x, solver).x  # noqa: E731
@@ -161,7 +161,7 @@ def test_non_finite_ends_are_reported_not_hidden() -> None:
     [
         (
             {"method": "ralston"},
-            r"Unknown solver method 'ralston'; choices: \['dopri5', 'euler', 'heun',",
+            r"Unknown solver method 'ralston'; choices: \['dopri5', 'euler', 'exponential',",
         ),
         ({"num_steps": 0}, "num_steps must be at least 1; received 0"),
         ({"exponent": 0.5}, "exponent must be at least 1"),

@@ -1,0 +1,85 @@
+"""How far draws of shipped networks lie from where their ODE leads, by solver and evaluations.
+
+The same base noise is carried by a very fine solution and by every solver. A draw's error is its distance from the
+former in posterior standard deviations, root mean square over coordinates; of mixtures these deviations are those over
+all orders of the components. Densities of draws are those of the solver's own steps, so that such errors cost quality
+and never correctness. Writes `benchmarks/results/solver_error.csv`, a line per network and solver.
+
+    python benchmarks/solver_error.py [--networks fa/5 gmm/2] [--datasets 4]
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import jax
+import numpy as np
+from timing import print_table, recorded, write_table
+
+import icl_bayes
+from icl_bayes.baselines.programs import release_programs
+from icl_bayes.benchmark.settings import TEST_SEED
+from icl_bayes.benchmark.suites import synthetic_suite, task_under_test
+from icl_bayes.flow import Solver
+
+NAME, NUM_DRAWS, EXPONENT = "solver_error", 500, 2.0
+FINE = Solver("midpoint", 96, exponent=EXPONENT)
+NETWORKS = ("fa/1", "fa/5", "gmm/1", "gmm/2", "gmm/3", "gmm/4", "glm/5")
+"""Far from their bases, but for the last, whose base is the closest Gaussian."""
+STEPS = {"midpoint": (3, 6, 12), "multistep": (6, 12), "exponential": (4, 7, 10, 13)}
+PER_STEP = {"midpoint": 2, "multistep": 1, "exponential": 1}
+AT_START = {"midpoint": 1, "multistep": 0, "exponential": 1}
+"""Steps begin with an evaluation at the start, which serves all draws."""
+
+
+def errors(found: np.ndarray, fine: np.ndarray) -> np.ndarray:
+    """Of every draw, ``(num_draws,)``, from draws ``(num_draws, dim)`` of the same noise."""
+    return np.sqrt(np.mean(((found - fine) / fine.std(axis=0)) ** 2, axis=1))
+
+
+def measure(name: str, num_datasets: int) -> list[dict[str, Any]]:
+    """One network with every solver; the evaluation at the start serves all draws and is not counted."""
+    family, _, scenario = name.partition("/")
+    net, task = icl_bayes.load(name), task_under_test(family, scenario, 5)
+    cases = synthetic_suite(task, num_datasets=num_datasets, num_rows=task.paper_num_rows, seed=TEST_SEED).cases
+
+    def draws(solver: Solver) -> list[np.ndarray]:
+        return [
+            net.sample(jax.random.key(i), case.dataset, NUM_DRAWS, solver=solver).theta for i, case in enumerate(cases)
+        ]
+
+    fine, rows = draws(FINE), []
+    for method, choices in STEPS.items():
+        for steps in choices:
+            solver = Solver(method, steps, exponent=EXPONENT)
+            every = np.concatenate([errors(*pair) for pair in zip(draws(solver), fine, strict=True)])
+            rows.append(
+                {
+                    "network": name,
+                    "solver": method,
+                    "steps": steps,
+                    "evaluations": steps * PER_STEP[method] - AT_START[method],
+                    "datasets": len(cases),
+                    "median_error": round(float(np.median(every)), 4),
+                    "error_90": round(float(np.quantile(every, 0.9)), 4),
+                }
+            )
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--networks", nargs="+", default=NETWORKS)
+    parser.add_argument("--datasets", type=int, default=4)
+    options = parser.parse_args()
+    rows = [row for row in recorded(NAME) if row["network"] not in options.networks]
+    for name in options.networks:
+        rows += measure(name, options.datasets)
+        print(write_table(NAME, rows))
+        release_programs()
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    main()
