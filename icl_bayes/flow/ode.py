@@ -75,6 +75,11 @@ class Solver:
             raise ValueError(f"Unknown solver method {self.method!r}; choices: {sorted(METHODS)}.")
         if self.num_steps < 1:
             raise ValueError(f"num_steps must be at least 1; received {self.num_steps}.")
+        if self.method == "exponential" and self.num_steps == 1:
+            raise ValueError(
+                "The exponential solver needs at least 2 steps: with one, every draw is the posterior mean. "
+                "Ask for more, or for another method, e.g. midpoint."
+            )
         if self.exponent < 1.0 or (self.exponent != 1.0 and self.method == "dopri5"):
             raise ValueError(
                 f"exponent must be at least 1, and 1 for dopri5, which chooses its own steps; received {self.exponent}."

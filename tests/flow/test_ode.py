@@ -164,6 +164,7 @@ def test_non_finite_ends_are_reported_not_hidden() -> None:
             r"Unknown solver method 'ralston'; choices: \['dopri5', 'euler', 'exponential',",
         ),
         ({"num_steps": 0}, "num_steps must be at least 1; received 0"),
+        ({"method": "exponential", "num_steps": 1}, "every draw is the posterior mean"),
         ({"exponent": 0.5}, "exponent must be at least 1"),
         ({"method": "dopri5", "exponent": 2.0}, "dopri5, which chooses its own steps"),
     ],
