@@ -37,7 +37,7 @@ FACTOR_INFORMED = {
 """The same of those that start from the moments of an importance sample."""
 MIXTURE_OVERRIDES = {
     1: ["training.num_steps=4800", "targets.num_draws=8"],
-    2: ["training.num_steps=2400"],
+    2: ["training.num_steps=9600"],
     3: ["training.num_steps=12800", "targets.shrunk_share=0.25"],
     4: [],
     5: [
