@@ -66,13 +66,21 @@ def simulation_cost() -> str:
 
 
 def solver_error() -> str:
-    """By solver and network: evaluations, and the median error in posterior standard deviations."""
+    """By solver and network: evaluations, the median error in standard deviations, total variation if known."""
     rows = read_table(RESULTS / "solver_error.csv")
     networks = list(dict.fromkeys(row["network"] for row in rows))
     found = {(row["solver"], row["steps"], row["network"]): f"{float(row['median_error']):.3f}" for row in rows}
+    far = {(row["solver"], row["steps"], row["network"]): row["total_variation"] for row in rows}
+    judged = [network for network in networks if any(far[key] for key in far if key[2] == network)]
     efforts = {(row["solver"], row["steps"]): row["evaluations"] for row in rows}
     lines = (
-        [f"{solver}, {steps} steps", evaluations, *(found.get((solver, steps, network), "") for network in networks)]
-        for (solver, steps), evaluations in efforts.items()
+        [
+            f"{solver}, {steps} steps",
+            efforts[solver, steps],
+            *(found.get((solver, steps, network), "") for network in networks),
+            *(far.get((solver, steps, network), "") for network in judged),
+        ]
+        for solver, steps in sorted(efforts, key=lambda effort: (effort[0], int(effort[1])))
     )
-    return markdown(["solver", "evaluations per draw", *networks], lines)
+    header = ["solver", "evaluations per draw", *networks, *(f"{network}, total variation" for network in judged)]
+    return markdown(header, lines)
