@@ -87,12 +87,9 @@ class Solver:
 
     @property
     def weighs_start(self) -> bool:
-        """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated.
-
-        Of ``exponential``'s start the later steps leave hardly a trace.
-        """
+        """Whether the velocity at t = 0 moves draws directly, not only to where the next one is evaluated."""
         if self.method in ("dopri5", "exponential"):
-            return self.method == "dopri5"
+            return True
         tableau = _TABLEAUS[self.method]
         return tableau.first_reach == 0.0 and tableau.weights[0] > 0.0
 

@@ -31,9 +31,10 @@ def transport(path: Path, velocity: Velocity, noise: Array, solver: Solver) -> S
         noise: ``(dim,)`` or ``(num_draws, dim)``.
     """
     velocity_fn = velocity if noise.ndim == 1 else jax.vmap(velocity, (None, 0))
-    start = None if solver.weighs_start else path.start_velocity(velocity, noise)
     if solver.method == "exponential":
-        return _solve_exponential(path, velocity_fn, noise, solver, start)
+        # What it takes from the start is the denoised state there, the same for all draws.
+        return _solve_exponential(path, velocity_fn, noise, solver, path.start_velocity(velocity, noise))
+    start = None if solver.weighs_start else path.start_velocity(velocity, noise)
     return solve(velocity_fn, noise, solver, final_time=path.final_time, start_velocity=start)
 
 
