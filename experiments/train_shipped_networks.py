@@ -37,19 +37,12 @@ FACTOR_INFORMED = {
 """The same of those that start from the moments of an importance sample."""
 MIXTURE_OVERRIDES = {
     1: ["training.num_steps=4800", "targets.num_draws=8"],
-    2: ["training.num_steps=9600"],
-    3: ["training.num_steps=12800", "targets.shrunk_share=0.25"],
+    2: [],
+    3: [],
     4: [],
-    5: [
-        "flow.solver=midpoint",
-        "flow.solver_steps=6",
-        "targets.num_draws=16",
-        "targets.num_examples=48",
-        "training.row_buckets=[64,512]",
-        "training.bucket_weights=[0.3,0.7]",
-    ],
+    5: ["training.num_steps=800", "training.row_buckets=[64,512]", "training.bucket_weights=[0.5,0.5]"],
 }
-"""The same of mixtures; five components have 120 orders, all of which are in the pool of draws."""
+"""The same of mixtures."""
 
 
 def informed_overrides(scenario: int) -> list[str]:
@@ -70,6 +63,8 @@ CHANGES = {
 """By family and variant, for every scenario; those not listed take their experiment as it is."""
 EXPERIMENTS = {"fa/informed": "fa", "fa/exact_start": "fa_exact_start", "efa/informed": "efa", "gmm/informed": "gmm"}
 """Names in configs/experiment, where they are not those of the variant."""
+EXPERIMENT_OF = {("gmm/informed", 1): "gmm_overlapping"}
+"""Of single scenarios."""
 
 
 def main() -> int:
@@ -89,7 +84,7 @@ def main() -> int:
     if unknown:
         parser.error(f"no scenario {unknown} of family {family}; choices: {sorted(changes)}")
     for scenario in options.scenarios or sorted(changes):
-        experiment = f"experiment={EXPERIMENTS.get(kind, variant)}"
+        experiment = f"experiment={EXPERIMENT_OF.get((kind, scenario), EXPERIMENTS.get(kind, variant))}"
         run = f"{options.out}/{family}-{scenario}-{variant}"
         code = icl_bayes(["train", experiment, f"scenario={scenario}", f"out={run}", *changes[scenario]])
         if code:

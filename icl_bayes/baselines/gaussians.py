@@ -26,8 +26,10 @@ from icl_bayes.baselines.common import (
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow import (
     Affine,
+    GaussianModes,
     affine_from_curvature,
     find_mode,
+    find_modes,
     laplace_approximation,
     pilot_gaussian,
     variational_gaussian,
@@ -144,6 +146,25 @@ def pilots_of(task: Task, dataset: Dataset, num_rounds: int = 3) -> tuple[Affine
     """The Gaussian with the posterior's moments, over all of its modes; for tasks of few dimensions."""
     affine, info = pilot_gaussian(partial(log_joint_of, task, dataset), task.dim, num_rounds=num_rounds)
     return affine, GaussianInfo(jnp.zeros(()), info.is_finite, jnp.asarray(-jnp.inf))
+
+
+def modes_of(task: Task, dataset: Dataset, num_steps: int = 24) -> tuple[GaussianModes, GaussianInfo]:
+    """The Gaussians around the modes of a posterior; for tasks that know where to look for them.
+
+    Args:
+        num_steps: at most so many steps of :func:`icl_bayes.flow.variational_gaussian`.
+
+    Raises:
+        ValueError: for a task that doesn't.
+    """
+    if task.mode_starts is None:
+        raise ValueError(
+            f"model.base=modes is for tasks that look for their modes, such as mixtures; {task.name!r} does not. Use "
+            "model.base=variational, pilots or standard."
+        )
+    starts = task.mode_starts(dataset)
+    modes, info = find_modes(partial(log_joint_of, task, dataset), starts, task.in_all_orders, num_steps=num_steps)
+    return modes, GaussianInfo(info.decrement, info.is_finite, jnp.asarray(-jnp.inf))
 
 
 _KINDS = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of}

@@ -84,7 +84,7 @@ def check_method_names(names: Sequence[str], any_variant: bool = False) -> None:
 def variant_of(config: NetworkConfig) -> str:
     """The protocol's name for how a network was built and trained."""
     model, targets = config.model, config.targets
-    sees_score = model.base == "variational" and model.inputs == "theta_and_score"
+    sees_score = model.base in ("variational", "modes") and model.inputs == "theta_and_score"
     if model.inputs == "theta_and_denoised" or model.base == "pilots" or sees_score:
         return "informed"
     if model.base == "laplace" and model.inputs == "theta":

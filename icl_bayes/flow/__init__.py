@@ -13,6 +13,7 @@ from icl_bayes.flow.bases import (
 )
 from icl_bayes.flow.denoiser import MAX_DENOISED, importance_denoiser
 from icl_bayes.flow.density import MAX_RESIDUAL, Inverse, invert, log_normal, value_and_log_det
+from icl_bayes.flow.gaussian_modes import GaussianModes, find_modes
 from icl_bayes.flow.losses import (
     LOSSES,
     Example,
@@ -41,6 +42,7 @@ __all__ = [
     "PATHS",
     "Affine",
     "Example",
+    "GaussianModes",
     "Inverse",
     "Mode",
     "NewtonInfo",
@@ -53,6 +55,7 @@ __all__ = [
     "affine_from_curvature",
     "balanced_loss",
     "find_mode",
+    "find_modes",
     "identity_affine",
     "importance_denoiser",
     "invert",

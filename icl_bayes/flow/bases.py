@@ -7,7 +7,8 @@ learned in the whitened coordinates ``u``, in which the base is N(0, I):
 * ``gaussian``: mean and covariance predicted by a head of the network, without a likelihood;
 * ``laplace``: mode and curvature of the log joint (:func:`laplace_approximation`);
 * ``variational``: the Gaussian closest to the posterior (:mod:`icl_bayes.flow.variational`);
-* ``pilots``: the Gaussian with the posterior's moments, over all of its modes (:mod:`icl_bayes.flow.pilots`).
+* ``pilots``: the Gaussian with the posterior's moments, over all of its modes (:mod:`icl_bayes.flow.pilots`);
+* ``modes``: several such maps, one for each of the posterior's modes (:mod:`icl_bayes.flow.gaussian_modes`).
 """
 
 from __future__ import annotations
@@ -21,9 +22,28 @@ from icl_bayes.flow.mode_search import LogDensity, Metric, NewtonInfo, find_mode
 
 Array = jax.Array
 
-BASES = ("standard", "gaussian", "laplace", "variational", "pilots")
-LIKELIHOOD_BASES = ("laplace", "variational", "pilots")
+BASES = ("standard", "gaussian", "laplace", "variational", "pilots", "modes")
+LIKELIHOOD_BASES = ("laplace", "variational", "pilots", "modes")
 """Bases that are computed from the log joint of a data set."""
+
+
+class Rivals(NamedTuple):
+    """Gaussians that share the mass around one of them, which is the first.
+
+    Attributes:
+        shift: ``(num, dim)``.
+        inverse: ``(num, dim, dim)``, whitening matrices.
+        offset: ``(num,)``, log weight minus log determinant of the scale.
+    """
+
+    shift: Array
+    inverse: Array
+    offset: Array
+
+    def log_densities(self, theta: Array) -> Array:
+        """Weighted, of all at ``theta (dim,)``, up to a constant, ``(num,)``."""
+        whitened = jnp.einsum("rij,rj->ri", self.inverse, theta - self.shift)
+        return self.offset - 0.5 * jnp.sum(whitened**2, axis=1)
 
 
 class Affine(NamedTuple):
@@ -35,12 +55,14 @@ class Affine(NamedTuple):
         inverse: ``(dim, dim)``, its inverse: applied to many draws, a product with a
             precomputed inverse costs less than a triangular solve per draw.
         log_det: ``()``, ``log |det scale|``.
+        rivals: of one of several Gaussians that make a base together.
     """
 
     shift: Array
     scale: Array
     inverse: Array
     log_det: Array
+    rivals: Rivals | None = None
 
     def forward(self, u: Array) -> Array:
         """``theta`` from ``u``; both ``(..., dim)``."""
@@ -49,6 +71,18 @@ class Affine(NamedTuple):
     def backward(self, theta: Array) -> Array:
         """``u`` from ``theta``; both ``(..., dim)``."""
         return (theta - self.shift) @ self.inverse.T
+
+    def log_prob(self, theta: Array) -> Array:
+        """Log density at ``theta (..., dim)`` of the Gaussian, ``(...)``."""
+        u = self.backward(theta)
+        return -0.5 * (jnp.sum(u**2, axis=-1) + u.shape[-1] * jnp.log(2.0 * jnp.pi)) - self.log_det
+
+    def log_share(self, theta: Array) -> Array:
+        """Log of this Gaussian's share of the base at ``theta (dim,)``, ``()``: zero where it is alone."""
+        if self.rivals is None:
+            return jnp.zeros(())
+        logs = self.rivals.log_densities(theta)
+        return logs[0] - jax.scipy.special.logsumexp(logs)
 
 
 def identity_affine(dim: int) -> Affine:

@@ -125,7 +125,7 @@ def variational_gaussian(
         move = (vectors / precision) @ (vectors.T @ iterate.mean_score)
         move = length * move * jnp.minimum(1.0, MAX_SHIFT / jnp.maximum(jnp.linalg.norm(move), 1e-12))
         root = precision ** (0.5 * length)
-        shift, scale, inverse, log_det = iterate.affine
+        shift, scale, inverse, log_det, _ = iterate.affine
         return Affine(
             shift + scale @ move,
             scale @ ((vectors / root) @ vectors.T),
@@ -150,7 +150,7 @@ def variational_gaussian(
     unjudged = _Iterate(start, -infinite, jnp.zeros_like(start.shift), -jnp.eye(dim), infinite)
     initial = unjudged, jnp.asarray(1.0, start.shift.dtype), jnp.asarray(0)
     iterate, _, _ = jax.lax.while_loop(is_unfinished, step, initial)
-    finite = [jnp.all(jnp.isfinite(part)) for part in (*iterate.affine, iterate.bound)]
+    finite = [jnp.all(jnp.isfinite(part)) for part in (*jax.tree.leaves(iterate.affine), iterate.bound)]
     return symmetrized(iterate.affine), VariationalInfo(iterate.decrement, jnp.all(jnp.asarray(finite)))
 
 

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.baselines.programs import ProgramCache, register_holder
-from icl_bayes.flow import LIKELIHOOD_BASES, Affine, Solver
+from icl_bayes.flow import LIKELIHOOD_BASES, Affine, GaussianModes, Solver
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_against_training, check_base, outside_prior
 from icl_bayes.inference.densities import log_prob_at
@@ -288,11 +288,11 @@ class AmortizedPosterior:
             return num_rows
         return max(model.mlp_rows, num_rows) if model.encoder == "mlp" else padded_length(num_rows)
 
-    def base_of(self, padded: Dataset) -> Affine:
-        """The base of a prepared and padded data set, ``theta = shift + scale @ noise``."""
+    def base_of(self, padded: Dataset) -> Affine | GaussianModes:
+        """The base of a prepared and padded data set, ``theta = shift + scale @ noise``, or several of them."""
         return self.programs.run("base", self.network.find_base, self.params, padded).outputs[0]
 
-    def whitening(self, padded: Dataset) -> Affine | None:
+    def whitening(self, padded: Dataset) -> Affine | GaussianModes | None:
         """The base, where it is computed from the likelihood."""
         return self.base_of(padded) if self.network.config.model.base in LIKELIHOOD_BASES else None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+import numpy as np
 
 from icl_bayes.flow import Solver
 from icl_bayes.inference.refinement import refine
@@ -23,6 +26,13 @@ class Origin(Protocol):
     def novelty(self, dataset: Dataset) -> float: ...
 
     def refine(self, post: Posterior, rng_key: Array, target: float) -> Posterior: ...
+
+
+@runtime_checkable
+class KnowsDensity(Protocol):
+    """An origin that can say the density of draws in a pass of its own."""
+
+    def log_prob(self, dataset: Dataset, sites: Mapping[str, np.ndarray]) -> np.ndarray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,10 @@ class NetworkOrigin:
             ValueError: for the adaptive solver, which has none.
         """
         return self.net._draw(self.rng_key, dataset, num_draws, self.solver, with_log_prob=True).densities
+
+    def log_prob(self, dataset: Dataset, sites: Mapping[str, np.ndarray]) -> np.ndarray:
+        """See :meth:`AmortizedPosterior.log_prob`."""
+        return self.net.log_prob(dataset, sites, solver=self.solver)
 
     def novelty(self, dataset: Dataset) -> float:
         """See :mod:`icl_bayes.inference.novelty`."""

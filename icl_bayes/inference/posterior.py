@@ -75,7 +75,12 @@ class Posterior(Mapping[str, np.ndarray]):
         Raises:
             ValueError: for draws whose density is not known: after moves, or from the adaptive solver.
         """
-        return np.asarray(self._known_densities().log_prob)
+        from icl_bayes.inference.origin import KnowsDensity
+
+        known = np.asarray(self._known_densities().log_prob)
+        if np.isnan(known).all() and isinstance(self.origin, KnowsDensity):
+            return self.origin.log_prob(self.dataset, self.sites)
+        return known
 
     def certificate(self) -> Certificate:
         """Whether to trust the draws: k-hat, evidence, distance from the posterior, and a verdict with its reasons.
@@ -111,6 +116,9 @@ class Posterior(Mapping[str, np.ndarray]):
     @property
     def log_weights(self) -> np.ndarray:
         """Log importance weights of the draws, log joint minus log density, ``(num_draws,)``.
+
+        Of a network whose base has several modes they are those of the draws together with their modes
+        (:mod:`icl_bayes.flow.gaussian_modes`).
 
         Raises:
             ValueError: as for :attr:`log_prob`.

@@ -27,7 +27,7 @@ from icl_bayes.baselines.reference import reference_draws
 from icl_bayes.baselines.smc import supports_smc
 from icl_bayes.evaluation.importance_weights import MIN_DRAWS, WeightReport, report_weights
 from icl_bayes.evaluation.stationarity import mean_distance, stationarity
-from icl_bayes.flow import Affine
+from icl_bayes.flow import Affine, GaussianModes
 from icl_bayes.inference.certificate import FATAL, MAX_KHAT, UNSEEN, Certificate, Step, certify, unfamiliar
 from icl_bayes.inference.repairs import Moved, Repairs, resample
 from icl_bayes.types import Array, Dataset
@@ -86,8 +86,8 @@ class Source(Protocol):
         """The length to which rows are padded."""
         ...
 
-    def whitening(self, padded: Dataset) -> Affine | None:
-        """A Gaussian that was found from the posterior, not from draws; ``None`` if there is none."""
+    def whitening(self, padded: Dataset) -> Affine | GaussianModes | None:
+        """Gaussians that were found from the posterior, not from draws; ``None`` if there are none."""
         ...
 
     def more(self, rng_key: Array, padded: Dataset, num_draws: int, times: int) -> tuple[np.ndarray, np.ndarray] | None:
@@ -308,12 +308,13 @@ class _Refinement:
 
     def _moved(self, index: int, thetas: np.ndarray, num_moves: int) -> Moved:
         key = jax.random.fold_in(self.rng_key, index)
-        return self.repairs.move(key, self.padded, thetas, num_moves, self._affine)
+        return self.repairs.move(key, self.padded, thetas, num_moves, self._base)
 
     @cached_property
-    def _affine(self) -> Affine | None:
-        """The base's whitening where it comes from the posterior itself, and components may not be permuted."""
-        return None if self.repairs.has_labels else self.source.whitening(self.padded)
+    def _base(self) -> Affine | GaussianModes | None:
+        """The base where it comes from the posterior itself; a single Gaussian not if components may be permuted."""
+        base = self.source.whitening(self.padded)
+        return None if self.repairs.has_labels and not isinstance(base, GaussianModes) else base
 
     def _judged(self, moved: Moved, start: np.ndarray | None = None, *, is_weighted: bool = False) -> _Outcome:
         """Whether moves led anywhere that counts.

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.baselines.common import constrain_draws
+from icl_bayes.baselines.mode_moves import mode_moves
 from icl_bayes.baselines.moves import NUM_PILOTS, MoveInfo, polish
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.baselines.smc import SMCSettings, label_free_features, tempered_run
 from icl_bayes.evaluation.stationarity import smooth_features
-from icl_bayes.flow import Affine
+from icl_bayes.flow import Affine, GaussianModes
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
 
@@ -58,7 +59,7 @@ class Repairs:
     programs: ProgramCache
 
     def move(
-        self, rng_key: Array, dataset: Dataset, thetas: np.ndarray, num_moves: int, affine: Affine | None
+        self, rng_key: Array, dataset: Dataset, thetas: np.ndarray, num_moves: int, base: Affine | GaussianModes | None
     ) -> Moved:
         """Twice ``num_moves`` HMC moves from every draw ``(num, dim)``, which leave the posterior invariant.
 
@@ -66,18 +67,18 @@ class Repairs:
         how it moves.
 
         Args:
-            affine: whitening that was found without the draws; that of the other half's moments if ``None``.
+            base: whitening, or modes, found without the draws; the moments of the other half if ``None``.
         """
         num = len(thetas)
         padded = np.concatenate([thetas, thetas[: num % 2]])  # halves of one size; what is doubled is dropped
 
-        def moved(rng_key: Array, thetas: Array, num_moves: Array, affine: Any, dataset: Dataset) -> Any:
-            stretches, info = _crosswise(rng_key, self.task, dataset, affine, thetas, num_moves)
+        def moved(rng_key: Array, thetas: Array, num_moves: Array, base: Any, dataset: Dataset) -> Any:
+            stretches, info = _crosswise(rng_key, self.task, dataset, base, thetas, num_moves)
             all_thetas = jnp.concatenate([thetas[None], stretches])
             log_joint = jax.vmap(jax.vmap(self.task.log_joint, (0, None)), (0, None))(all_thetas, dataset)
             return all_thetas, log_joint, constrain_draws(self.task, stretches[-1], dataset), info
 
-        call = self.programs.run("move", moved, rng_key, padded, num_moves, affine, dataset)
+        call = self.programs.run("move", moved, rng_key, padded, num_moves, base, dataset)
         all_thetas, log_joint, sites, info = jax.tree.map(np.asarray, call.outputs)
         sites = {name: value[:num] for name, value in sites.items()}
         return Moved(all_thetas[:, :num], log_joint[:, :num], sites, float(np.mean(info.acceptance)))
@@ -125,7 +126,12 @@ class Repairs:
 
 
 def _crosswise(
-    rng_key: Array, task: Task, dataset: Dataset, affine: Affine | None, thetas: Array, num_moves: Array
+    rng_key: Array,
+    task: Task,
+    dataset: Dataset,
+    base: Affine | GaussianModes | None,
+    thetas: Array,
+    num_moves: Array,
 ) -> tuple[Array, MoveInfo]:
     """Draws after either stretch, ``(2, num, dim)``, halves tuned on one another."""
     halves = thetas.reshape(2, -1, task.dim)
@@ -133,9 +139,11 @@ def _crosswise(
 
     def half(rng_key: Array, starts: Array, others: Array) -> tuple[Array, MoveInfo]:
         tune_key, move_key = jax.random.split(rng_key)
-        whitening = moments_affine(others) if affine is None else affine
-        move_keys = jax.random.split(move_key, len(starts))
-        return polish(tune_key, move_keys, task, dataset, whitening, starts, others[:NUM_PILOTS], num_moves, 2)
+        move_keys, pilots = jax.random.split(move_key, len(starts)), others[:NUM_PILOTS]
+        if isinstance(base, GaussianModes):
+            return mode_moves(tune_key, move_keys, task, dataset, base, starts, pilots, num_moves, 2)
+        whitening = moments_affine(others) if base is None else base
+        return polish(tune_key, move_keys, task, dataset, whitening, starts, pilots, num_moves, 2)
 
     moved, info = jax.vmap(half, out_axes=(1, 0))(keys, halves, jnp.flip(halves, axis=0))
     return moved.reshape(2, -1, task.dim), info

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.baselines.gaussians import GaussianInfo
+from icl_bayes.baselines.mode_moves import mode_moves
 from icl_bayes.baselines.moves import NOT_MOVED, NUM_PILOTS, MoveInfo, polish
-from icl_bayes.flow import Affine, Solver
+from icl_bayes.flow import Affine, GaussianModes, Solver
+from icl_bayes.flow.bases import Rivals
 from icl_bayes.inference.program_store import Lowered
 from icl_bayes.training.network import UNKNOWN, Network, ThetaDraws
 from icl_bayes.types import AnyArray, Array, Dataset
@@ -29,15 +31,17 @@ class Densities(NamedTuple):
     """Of draws, ``(num_draws,)`` each, or ``(1,)``, NaN, if not wanted.
 
     Attributes:
-        log_prob: log density of the draws in the units of the model, of the law they come from.
-        log_weight: log joint minus log density, which is the same in all units.
+        log_prob: log density of the draws in the units of the model, of the law they come from; NaN also where the base
+            has several modes, and it takes a pass of its own.
+        log_weight: log importance weight: log joint minus log density, which is the same in all units; with several
+            modes, of a draw together with the mode it came from.
     """
 
     log_prob: AnyArray
     log_weight: AnyArray
 
 
-Base = tuple[Affine, GaussianInfo]
+Base = tuple[Affine | GaussianModes, GaussianInfo]
 Drawn = tuple[ThetaDraws, dict[str, Array], MoveInfo, Densities]
 Lower = Callable[[Callable[..., Any], tuple, Any], Lowered]
 """``(fn, arguments, a tree of the structure of the result)`` to a program before compilation."""
@@ -79,17 +83,21 @@ class Sampler:
         task = self.network.task
         # One key per draw, by its index: draws do not depend on how they are chunked.
         keys = jax.vmap(lambda index: jax.random.fold_in(rng_key, index))(first + jnp.arange(self.size))
-        noise = self.network.noise.draw(keys, task.dim)
+        noise = self.network.draw_noise(keys)
         if not self.num_moves:
             draws = self.network.draw_from(params, dataset, *base, noise, self.solver, with_log_prob=self.with_log_prob)
             sites = jax.vmap(task.constrain, (0, None))(draws.theta, dataset)
             return draws, sites, NOT_MOVED, self._densities(draws, dataset)
         pilot_key, step_key = jax.random.split(jax.random.fold_in(rng_key, _PILOTS))
-        noise = jnp.concatenate([noise, jax.random.normal(pilot_key, (NUM_PILOTS, task.dim))])
+        noise = jnp.concatenate([noise, self.network.narrow_noise(pilot_key, NUM_PILOTS)])
         draws = self.network.draw_from(params, dataset, *base, noise, self.solver)
         move_keys = jax.vmap(lambda key: jax.random.fold_in(key, 1))(keys)
         starts, pilots = draws.theta[:-NUM_PILOTS], draws.theta[-NUM_PILOTS:]
-        stretches, info = polish(step_key, move_keys, task, dataset, base[0], starts, pilots, self.num_moves)
+        start, found = (step_key, move_keys, task, dataset), base[0]
+        if isinstance(found, GaussianModes):
+            stretches, info = mode_moves(*start, found, starts, pilots, self.num_moves)
+        else:
+            stretches, info = polish(*start, found, starts, pilots, self.num_moves)
         theta = stretches[-1]
         is_finite = draws.is_finite & jnp.all(jnp.isfinite(theta))
         draws = draws._replace(theta=theta, is_finite=is_finite)
@@ -102,7 +110,11 @@ class Sampler:
         task = self.network.task
         log_joint = jax.vmap(task.log_joint, (0, None))(draws.theta, dataset)
         log_volume = jax.vmap(task.log_volume, (0, None))(draws.theta, dataset)
-        return Densities(draws.log_prob - log_volume, log_joint - draws.log_prob)
+        log_weight = log_joint - draws.log_prob
+        # Of a draw and the mode it came from, not of the draw alone.
+        if self.network.config.model.base == "modes":
+            return Densities(UNKNOWN, log_weight)
+        return Densities(draws.log_prob - log_volume, log_weight)
 
 
 class Program(NamedTuple):
@@ -119,7 +131,7 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
     """Compile for the shapes of ``arguments``: those of :class:`Program`."""
     params, rng_key, dataset, first = arguments
     # Tracing stays in this thread, whose settings of JAX need not be those of another.
-    base = lower(sampler.find_base, (params, dataset), (_any(Affine), _any(GaussianInfo)))
+    base = lower(sampler.find_base, (params, dataset), (_any_base(sampler.network), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
         named = dict.fromkeys(sampler.network.task.outputs, 0)
@@ -131,3 +143,9 @@ def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Arra
 def _any(kind: type[Any]) -> Any:
     """A value of a named tuple, for its structure."""
     return kind._make(range(len(kind._fields)))
+
+
+def _any_base(network: Network) -> Any:
+    if network.config.model.base == "modes":
+        return GaussianModes(_any(Affine)._replace(rivals=_any(Rivals)), jnp.zeros(()))
+    return _any(Affine)._replace(rivals=None)

@@ -98,6 +98,11 @@ class ModelConfig:
         """Number of vectors the velocity sees beside theta."""
         return {"theta": 0, "theta_and_score": 1 + self.smoothed_score, "theta_and_denoised": 2}[self.inputs]
 
+    @property
+    def place_kinds(self) -> int:
+        """Number of vectors that say where one of several bases lies: its center and its widths."""
+        return 2 if self.base == "modes" else 0
+
 
 @dataclass(frozen=True)
 class ModelShape:

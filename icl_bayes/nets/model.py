@@ -64,7 +64,8 @@ class InContextFlow(nnx.Module):
         is_in_order = np.array_equal(held.ravel(), np.arange(shape.dim))
         orders = ((), ()) if is_in_order else (held.ravel().tolist(), np.argsort(held.ravel()).tolist())
         self.gather, self.scatter = map(tuple, orders)
-        self.embed_theta = nnx.Linear(per_token * (1 + config.score_kinds), width, dtype=dtype, rngs=rngs)
+        seen = per_token * (1 + config.score_kinds + config.place_kinds)
+        self.embed_theta = nnx.Linear(seen, width, dtype=dtype, rngs=rngs)
         self.has_token_types = config.layout == "coordinate" and self.num_tokens > 1
         if self.has_token_types:
             self.token_type = nnx.Param(0.5 * jax.random.normal(rngs.params(), (self.num_tokens, width)))
@@ -100,7 +101,9 @@ class InContextFlow(nnx.Module):
             shift, scale = self.gaussian_head(rows, row_mask, pooled.astype(jnp.float32))
         return Memory(blocks, mask, condition, shift, scale)
 
-    def output(self, t: Array, x: Array, memory: Memory, scores: Array | None = None) -> Array:
+    def output(
+        self, t: Array, x: Array, memory: Memory, scores: Array | None = None, place: Array | None = None
+    ) -> Array:
         """Raw network output for one draw, ``(dim,)``: a velocity or a residual score.
 
         Args:
@@ -109,12 +112,14 @@ class InContextFlow(nnx.Module):
             memory: of the data set.
             scores: ``(score_kinds, dim)`` what the velocity sees beside ``x`` (see ``ModelConfig.inputs``), the
                 best estimate of the output first.
+            place: ``(place_kinds, dim)``, where the base lies, if it is one of several.
         """
         inputs = x[None, :] if scores is None else jnp.concatenate([x[None, :], scores])
+        seen = inputs if place is None else jnp.concatenate([inputs, place])
         # Token-major: (kinds, tokens, per_token) to (tokens, kinds * per_token).
         if self.gather:
-            inputs = inputs[:, np.asarray(self.gather)]
-        tokens = jnp.swapaxes(inputs.reshape(len(inputs), self.num_tokens, -1), 0, 1).reshape(self.num_tokens, -1)
+            seen = seen[:, np.asarray(self.gather)]
+        tokens = jnp.swapaxes(seen.reshape(len(seen), self.num_tokens, -1), 0, 1).reshape(self.num_tokens, -1)
         tokens = self.embed_theta(tokens)
         if self.has_token_types:
             tokens = tokens + self.token_type[...].astype(tokens.dtype)

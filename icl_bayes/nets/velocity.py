@@ -122,6 +122,11 @@ def make_velocity(
     seen = log_density_fn if sees_score else None
     smoothing = smoothing_of(seen, affine) if seen is not None and model.config.smoothed_score else None
 
+    # Whitened coordinates say nothing of where among several Gaussians a draw is.
+    place = None
+    if affine.rivals is not None:
+        place = jnp.stack([affine.shift, jnp.log(jnp.diagonal(affine.scale))])
+
     def velocity(t: Array, x: Array) -> Array:
         scores = None
         if averaged is not None:
@@ -130,7 +135,7 @@ def make_velocity(
             scores = score_inputs(seen, affine, path, t, x, smoothing)
         elif sees_denoised and denoiser is not None:
             scores = denoised_inputs(denoiser, path, t, x)
-        out = model.output(t, x, memory, scores)
+        out = model.output(t, x, memory, scores) if place is None else model.output(t, x, memory, scores, place)
         if model.config.parametrization == "velocity":
             return out
         return path.drift(t) * x + path.gain(t) * out

@@ -53,6 +53,7 @@ class Task(LatentProgram):
         responsibilities: ``(theta (dim,), dataset) -> (n, M)``, of a mixture: the probability of every component for
             every row, zero where masked.
         em_step: ``(theta, dataset) -> theta``, one step towards a mode, of the EM algorithm.
+        mode_starts: ``dataset -> (k, dim)``, values of theta near its modes, for bases that look for all of them.
         row_range: fewest and most rows of a data set, where that is known; where they are equal the number is fixed,
             theta may have a part for every row, and no rows are padded.
         signed: constants that need not be positive.
@@ -79,6 +80,7 @@ class Task(LatentProgram):
     spread: Callable[[Array, Array, Array, Dataset, Array], Array] | None = None
     responsibilities: Callable[[Array, Dataset], Array] | None = None
     em_step: Callable[[Array, Dataset], Array] | None = None
+    mode_starts: Callable[[Dataset], Array] | None = None
     has_far_modes: bool = False
     has_dear_gradients: bool = False
     row_range: tuple[int, int] | None = None

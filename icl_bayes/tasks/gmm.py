@@ -23,7 +23,7 @@ from icl_bayes.tasks.mixture_denoiser import (
     make_responsibilities,
     make_spread,
 )
-from icl_bayes.tasks.mixture_modes import make_summaries, mean_of_rows, spread_out_rows
+from icl_bayes.tasks.mixture_modes import make_mode_starts, make_summaries, mean_of_rows, spread_out_rows
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
@@ -156,5 +156,6 @@ def make_gmm(scenario: int = 1, *, hyperprior: str = "fixed") -> Task:
         spread=make_spread(spec.num_components, spec.num_columns),
         responsibilities=make_responsibilities(spec.num_components, spec.num_columns),
         em_step=make_em_step(spec.num_components, spec.num_columns),
+        mode_starts=make_mode_starts(spec.num_components, spec.num_columns),
         num_exchangeable=spec.num_components,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -100,6 +101,17 @@ class LatentProgram:
     def relabel(self, theta: Array, order: Array) -> Array:
         """``theta`` ``(dim,)`` with its exchangeable components in another order ``(num_exchangeable,)``."""
         return theta.at[self.components.ravel()].set(theta[jnp.asarray(self.components)[order].ravel()])
+
+    @cached_property
+    def orders(self) -> np.ndarray:
+        """Of exchangeable components all orders ``(num_orders, num_exchangeable)``, the present one first."""
+        return np.asarray(list(itertools.permutations(range(self.num_exchangeable))))
+
+    def in_all_orders(self, theta: Array) -> Array:
+        """``theta`` ``(dim,)`` in every one of :attr:`orders`, ``(num_orders, dim)``; alone without such components."""
+        if not self.num_exchangeable:
+            return theta[None]
+        return jax.vmap(self.relabel, (None, 0))(theta, jnp.asarray(self.orders))
 
     # ---------------------------------------------------------------- the program, in coordinates
 

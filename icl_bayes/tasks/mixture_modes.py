@@ -16,7 +16,7 @@ from icl_bayes.tasks.coordinates import log_gamma_from_normal
 from icl_bayes.tasks.mixture_denoiser import make_em_step, make_log_likelihood, make_responsibilities
 from icl_bayes.types import Array, Dataset
 
-NUM_EM_STEPS = 12
+NUM_EM_STEPS, NUM_MODE_STEPS = 12, 40
 HEIGHT_SCALE, LOWEST = 5.0, -3.0
 """Log posterior densities are told in units of so many nats below the best mode, and no lower than this."""
 
@@ -57,6 +57,37 @@ def starting_means(dataset: Dataset, num_components: int) -> Array:
     return jnp.stack([spread_out_rows(dataset, center, num_components), around, along])
 
 
+def make_mode_starts(num_components: int, num_columns: int) -> Callable[[Dataset], Array]:
+    """``dataset -> (3 M, dim)``, EM solutions to look for modes around, functions of the rows whatever their order.
+
+    From the means of :func:`starting_means`, of which the first one, two, ... or all hold rows at first; the others
+    have little weight and lie at zero.
+    """
+    em_step = make_em_step(num_components, num_columns)
+    present = jnp.tril(jnp.ones((num_components, num_components), bool))
+
+    def solution(means: Array, holds: Array, dataset: Dataset) -> Array:
+        gamma = jnp.where(holds, 0.5, -1.0)
+        theta = jnp.concatenate([gamma, _standardized(jnp.where(holds[:, None], means, 0.0), dataset)])
+        return jax.lax.scan(lambda one, _: (em_step(one, dataset), None), theta, None, length=NUM_MODE_STEPS)[0]
+
+    def starts(dataset: Dataset) -> Array:
+        over_number = jax.vmap(solution, (None, 0, None))
+        found = jax.vmap(over_number, (0, None, None))(starting_means(dataset, num_components), present, dataset)
+        return found.reshape(-1, found.shape[-1])
+
+    return starts
+
+
+def _standardized(means: Array, dataset: Dataset) -> Array:
+    """Coordinates ``(2 M L,)`` of variances at their prior median and of means ``(M, L)``."""
+    constants = {name: jnp.asarray(value) for name, value in dataset.constants.items()}
+    shape, rate = constants["sigma2_concentration"], constants["sigma2_rate"]
+    log_precision, _ = log_gamma_from_normal(shape, rate, jnp.zeros(()))
+    mu = means * jnp.exp(0.5 * log_precision) / jnp.sqrt(constants["mean_spread"])
+    return jnp.concatenate([jnp.zeros(means.size), mu.ravel()])
+
+
 def make_summaries(num_components: int, num_columns: int) -> Callable[[Dataset], Array]:
     """``dataset -> (3 M, 2 L + 5)``, one token per component of every solution.
 
@@ -69,11 +100,7 @@ def make_summaries(num_components: int, num_columns: int) -> Callable[[Dataset],
     sizes = num_components * (1 + num_columns)
 
     def solution(means: Array, dataset: Dataset) -> tuple[Array, Array]:
-        constants = {name: jnp.asarray(value) for name, value in dataset.constants.items()}
-        shape, rate = constants["sigma2_concentration"], constants["sigma2_rate"]
-        log_precision, _ = log_gamma_from_normal(shape, rate, jnp.zeros(()))
-        mu = means * jnp.exp(0.5 * log_precision) / jnp.sqrt(constants["mean_spread"])
-        theta = jnp.concatenate([jnp.zeros(sizes), mu.ravel()])
+        theta = jnp.concatenate([jnp.zeros(num_components), _standardized(means, dataset)])
         theta, _ = jax.lax.scan(lambda one, _: (em_step(one, dataset), None), theta, None, length=NUM_EM_STEPS)
         shares = responsibilities(theta, dataset)
         counts = jnp.sum(shares, axis=0)

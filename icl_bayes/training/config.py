@@ -12,7 +12,7 @@ from icl_bayes.precision import MATMUL_PRECISIONS
 from icl_bayes.tasks import CUSTOM, Task, make_task
 
 SMALL_BUCKET = 64
-METRICS = ("posterior", "prior", "pilots")
+METRICS = ("posterior", "prior", "pilots", "modes")
 POOLED_LOSSES = ("stable_target", "stein_target")
 
 
@@ -97,8 +97,8 @@ class TargetsConfig:
         metric: of the moves. ``posterior`` whitens by a Gaussian approximation of it (the base, if that is computed
             from the likelihood), ``prior`` not at all: for posteriors that have several modes, or are little narrower
             than the prior; ``pilots`` by the moments of weighted draws of the prior and its shrunken versions: for
-            posteriors of few dimensions, whatever their modes and width. With the last two, step sizes vary over
-            several octaves below the given one.
+            posteriors of few dimensions, whatever their modes and width; ``modes``, with that base, by the Gaussian of
+            the mode. With the last three, step sizes vary over several octaves below the given one.
         shrunk_share: share of the data sets that are simulated from a shrunken prior, so that data which the prior
             seldom brings about, though its posterior is concentrated near the prior's center, are met in training.
             Draws are weighted so that they represent the posterior under the prior itself.
@@ -130,7 +130,7 @@ class TargetsConfig:
             raise ValueError(f"targets.shrunk_share must lie in [0, 1); received {self.shrunk_share}.")
         if self.shrunk_share and (self.metric == "posterior" or self.num_draws == 1):
             raise ValueError(
-                "targets.shrunk_share needs targets.metric=prior or pilots and several draws, which it weights."
+                "targets.shrunk_share needs targets.metric=prior, pilots or modes and several draws, which it weights."
             )
         if self.mode_starts < 0:
             raise ValueError(f"targets.mode_starts must not be negative; received {self.mode_starts}.")
@@ -242,6 +242,8 @@ class NetworkConfig:
                 f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "
                 f"model.base={self.model.base} the base is the metric."
             )
+        if self.targets.metric == "modes" and self.model.base != "modes":
+            raise ValueError(f"targets.metric=modes needs model.base=modes; received model.base={self.model.base}.")
         if self.model.inputs == "theta_and_denoised" and self.model.base != "standard":
             raise ValueError(
                 f"model.inputs=theta_and_denoised needs model.base=standard; received model.base={self.model.base}."

@@ -128,8 +128,11 @@ def _mean_c2st(draws: list[np.ndarray], references: list[np.ndarray]) -> float:
 
 def make_scorer(network: Network, held_out: HeldOut, solver: Solver):
     """``params -> mean C2ST`` on the held-out data sets."""
-    shape = (len(held_out.references), NUM_DRAWS, network.task.dim)
-    noise = jax.random.normal(jax.random.key(VALIDATION_SEED + 2), shape)
+    num, key = len(held_out.references), jax.random.key(VALIDATION_SEED + 2)
+    if network.config.model.base == "modes":
+        noise = jnp.stack([network.narrow_noise(one, NUM_DRAWS) for one in jax.random.split(key, num)])
+    else:
+        noise = jax.random.normal(key, (num, NUM_DRAWS, network.task.dim))
     draw = jax.jit(jax.vmap(lambda params, dataset, z: network.draw(params, dataset, z, solver).theta, (None, 0, 0)))
 
     def score(params: Params) -> float:

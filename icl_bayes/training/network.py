@@ -5,21 +5,20 @@ Shared by training (loss, held-out checks) and inference, so that both see one m
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
-from icl_bayes.baselines.gaussians import GaussianInfo
+from icl_bayes.baselines.gaussians import GaussianInfo, modes_of
 from icl_bayes.flow import (
     LIKELIHOOD_BASES,
     Affine,
     Example,
+    GaussianModes,
     Noise,
     Path,
     Pool,
@@ -41,50 +40,15 @@ from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.training.config import NetworkConfig
+from icl_bayes.training.draws import UNKNOWN, Inverted, ThetaDraws
 from icl_bayes.training.features import denoiser_of, features_of
+from icl_bayes.training.mode_flow import draw_from_modes, log_prob_from_modes, noise_of_modes
 from icl_bayes.training.targets import Targets, likelihood_base
-from icl_bayes.types import AnyArray, Array, Dataset
+from icl_bayes.types import Array, Dataset
 
 Params = Any
 Velocity = Callable[[Array, Array], Array]
 NO_DENSITY = "Densities are of fixed steps; dopri5 has none. Use another solver, e.g. midpoint."
-
-
-UNKNOWN = np.full(1, np.nan, np.float32)
-"""In the place of densities that are not wanted: one number, as ``jax.lax.map`` takes no empty arrays in batches."""
-
-
-class ThetaDraws(NamedTuple):
-    """Draws of one data set.
-
-    Attributes:
-        theta: ``(num_draws, dim)`` unconstrained.
-        is_finite: ``()`` whether base and every draw are finite.
-        decrement: ``()`` nats that a further step of the base's search promised (zero if it has none).
-        rival: ``()`` log mass of a second mode relative to the one the base sits in (minus infinity if
-            none was met).
-        log_prob: ``(num_draws,)`` log density of ``theta``, of the law they are drawn from; :data:`UNKNOWN` if not
-            wanted.
-    """
-
-    theta: Array
-    is_finite: Array
-    decrement: Array
-    rival: Array
-    log_prob: AnyArray
-
-
-class Inverted(NamedTuple):
-    """Densities at given points.
-
-    Attributes:
-        log_prob: ``(num,)``.
-        residual: ``(num,)``, how far from a point its noise leads, in base coordinates; more than
-            :data:`icl_bayes.flow.MAX_RESIDUAL` where no noise was found.
-    """
-
-    log_prob: Array
-    residual: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,25 +104,42 @@ class Network:
         """What draws start from at inference."""
         return Noise(self.config.flow.wide_share)
 
-    def log_density_fn(self, dataset: Dataset) -> Callable[[Array], Array] | None:
-        if self.config.model.inputs != "theta_and_score":
-            return None
-        return lambda theta: self.task.log_joint(theta, dataset)
+    def draw_noise(self, rng_keys: Array) -> Array:
+        """One vector of base noise for each key ``(num,)``: what :meth:`draw` takes."""
+        if self.config.model.base == "modes":
+            return noise_of_modes(self.noise, self.task, rng_keys)
+        return self.noise.draw(rng_keys, self.task.dim)
+
+    def narrow_noise(self, rng_key: Array, num: int) -> Array:
+        """The same for ``num`` draws, without a wide share."""
+        if self.config.model.base == "modes":
+            return noise_of_modes(Noise(), self.task, jax.random.split(rng_key, num))
+        return jax.random.normal(rng_key, (num, self.task.dim))
+
+    def log_density_fn(self, dataset: Dataset, affine: Affine) -> Callable[[Array], Array]:
+        """What draws from a base aim at, up to a constant: the log joint, of one of several modes times its share."""
+        if affine.rivals is None:
+            return lambda theta: self.task.log_joint(theta, dataset)
+        return lambda theta: self.task.log_joint(theta, dataset) + affine.log_share(theta)
 
     def _velocity(self, model: Any, memory: Any, affine: Affine, dataset: Dataset, view: TokenView | None) -> Velocity:
         if view is not None:
             return make_velocity(model, memory, self.path, affine, None, averaged=view.scores)
         denoiser = denoiser_of(self.config.model, self.task, dataset)
-        return make_velocity(model, memory, self.path, affine, self.log_density_fn(dataset), denoiser)
+        sees_score = self.config.model.inputs == "theta_and_score"
+        seen = self.log_density_fn(dataset, affine) if sees_score else None
+        return make_velocity(model, memory, self.path, affine, seen, denoiser)
 
     def draw(self, params: Params, dataset: Dataset, noise: Array, solver: Solver) -> ThetaDraws:
         """Posterior draws of one prepared data set from base noise ``(num_draws, dim)``."""
         return self.draw_from(params, dataset, *self.find_base(params, dataset), noise, solver)
 
     @full_precision
-    def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine, GaussianInfo]:
+    def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine | GaussianModes, GaussianInfo]:
         """The base of one prepared data set to draw for, and its health: the part of :meth:`draw` before the flow."""
         kind, dim = self.config.model.base, self.task.dim
+        if kind == "modes":
+            return modes_of(self.task, dataset)
         if kind in LIKELIHOOD_BASES:
             return likelihood_base(kind, self.task, dataset)
         affine, is_finite = identity_affine(dim), jnp.asarray(True)
@@ -172,7 +153,7 @@ class Network:
         self,
         params: Params,
         dataset: Dataset,
-        affine: Affine,
+        affine: Affine | GaussianModes,
         info: GaussianInfo,
         noise: Array,
         solver: Solver,
@@ -184,6 +165,10 @@ class Network:
         Args:
             with_log_prob: also the density of the draws, which costs an evaluation per dimension for each of theirs.
         """
+        if with_log_prob and solver.method == "dopri5":
+            raise ValueError(NO_DENSITY)
+        if isinstance(affine, GaussianModes):
+            return draw_from_modes(self, params, dataset, affine, info, noise, solver, with_log_prob=with_log_prob)
         if with_log_prob:
             flow = self.flow_map(params, dataset, affine, solver)
             x, log_det = jax.vmap(lambda z: value_and_log_det(flow, z))(noise)
@@ -207,32 +192,45 @@ class Network:
         return lambda z: transport(self.path, velocity, z, solver).x
 
     @full_precision
-    def log_prob(self, params: Params, dataset: Dataset, affine: Affine, thetas: Array, solver: Solver) -> Inverted:
-        """Log density at given points ``thetas (num, dim)``, of the law that :meth:`draw_from` draws from.
+    def log_prob(
+        self, params: Params, dataset: Dataset, affine: Affine | GaussianModes, thetas: Array, solver: Solver
+    ) -> Inverted:
+        """Log density at given points ``thetas (num, dim)``, of the law that :meth:`draw_from` draws from."""
+        if isinstance(affine, GaussianModes):
+            return log_prob_from_modes(self, params, dataset, affine, thetas, solver)
+        velocity = self._velocity_of(params, dataset, affine)
+        return jax.vmap(lambda theta: self.inverted(velocity, affine, theta, solver))(thetas)
 
-        The noise that leads to a point is found by solving the ODE backwards and by Newton's method.
+    def inverted(self, velocity: Velocity, affine: Affine, theta: Array, solver: Solver) -> Inverted:
+        """Log density at one point ``theta (dim,)``, ``()``.
+
+        The noise that leads to it is found by solving the ODE backwards and by Newton's method.
         """
-        flow = self.flow_map(params, dataset, affine, solver)
-        velocity, end, exponent = self._velocity_of(params, dataset, affine), self.path.final_time, solver.exponent
+        end, exponent = self.path.final_time, solver.exponent
+
+        def flow(z: Array) -> Array:
+            return transport(self.path, velocity, z, solver).x
 
         def backwards(s: Array, x: Array) -> Array:
             """In the solver's own time, from its end, where steps are the shortest, to its start."""
             left = s / end
             return -exponent * left ** (exponent - 1.0) * velocity(end * (1.0 - left**exponent), x)
 
-        def one(theta: Array) -> Inverted:
-            u = affine.backward(theta)
-            # As many steps come near the noise from where this solver got here; more follow the field.
-            starts = [
-                solve(backwards, u, Solver("midpoint", factor * solver.num_steps), final_time=end).x
-                for factor in (1, 4)
-            ]
-            usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
-            tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
-            found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
-            return Inverted(self.noise.log_prob(found.z) - found.log_det - affine.log_det, found.residual)
+        u = affine.backward(theta)
+        # As many steps come near the noise from where this solver got here; more follow the field.
+        starts = [
+            solve(backwards, u, Solver("midpoint", factor * solver.num_steps), final_time=end).x for factor in (1, 4)
+        ]
+        usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
+        tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
+        found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
+        return Inverted(self.noise.log_prob(found.z) - found.log_det - affine.log_det, found.residual)
 
-        return jax.vmap(one)(thetas)
+    def velocity_maker(self, params: Params, dataset: Dataset) -> Callable[[Affine], Velocity]:
+        """Velocity fields of a prepared data set, one for each base; its encoding is the same for all."""
+        model = self.model(params)
+        memory = model.encode(*self.features(dataset), for_many_draws=True)
+        return lambda affine: self._velocity(model, memory, affine, dataset, None)
 
     def _velocity_of(self, params: Params, dataset: Dataset, affine: Affine) -> Velocity:
         """The velocity field of a prepared data set, whose encoding is kept for all draws."""
@@ -262,7 +260,8 @@ class Network:
         dataset = targets.dataset
         scores = jnp.zeros_like(x1)
         if config.flow.loss == "target_score":
-            scores = jax.vmap(lambda u: residual_score(lambda v: self.task.log_joint(v, dataset), affine, u))(x1)
+            density = self.log_density_fn(dataset, affine)
+            scores = jax.vmap(lambda u: residual_score(density, affine, u))(x1)
         examples = Example(
             stratified_times(time_key, num_draws, self.path.final_time),
             jax.random.normal(noise_key, (num_draws, dim)),
@@ -283,7 +282,7 @@ class Network:
         loss = jnp.mean(losses)
         if config.flow.balanced:
             with jax.default_matmul_precision(MATMUL_PRECISIONS["float32"]):
-                loss = balanced_loss(loss, lambda theta: self.task.log_joint(theta, dataset), affine, examples.x0)
+                loss = balanced_loss(loss, self.log_density_fn(dataset, affine), affine, examples.x0)
         return loss + extra
 
     def _spread(self, targets: Targets) -> Spread:
@@ -314,13 +313,12 @@ class Network:
         if config.shrunk_share or config.num_examples:
             num_examples = config.num_examples or len(chosen)
             chosen = chosen[jax.random.categorical(which_key, drawn.log_weights, shape=(num_examples,))]
-        num = self.task.num_exchangeable
-        if num:
-            orders = jnp.asarray(list(itertools.permutations(range(num))))
+        # Around a mode components have their order.
+        if self.task.num_exchangeable and self.config.model.base != "modes":
+            orders = jnp.asarray(self.task.orders)
 
             def in_all_orders(vectors: Array) -> Array:
-                relabelled = jax.vmap(jax.vmap(self.task.relabel, (None, 0)), (0, None))(vectors, orders)
-                return relabelled.reshape(-1, self.task.dim)
+                return jax.vmap(self.task.in_all_orders)(vectors).reshape(-1, self.task.dim)
 
             # The log joint does not know components apart: the score of a relabelled draw is its score, relabelled.
             scores = None if drawn.scores is None else in_all_orders(drawn.scores)

@@ -15,11 +15,12 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, pilots_of, variational_of
+from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, modes_of, pilots_of, variational_of
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, affine_from_curvature, identity_affine
 from icl_bayes.precision import full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.training.config import TargetsConfig
+from icl_bayes.training.mode_flow import own_mode
 from icl_bayes.types import Array, Dataset
 
 MAX_DECREMENT = 0.1
@@ -28,7 +29,7 @@ MAX_RIVAL = -4.6
 """Log mass of a second mode, relative to the one taken, from which on it is not either: one percent."""
 
 
-STEP_SIZE_OCTAVES = {"posterior": 1, "prior": 5, "pilots": 3}
+STEP_SIZE_OCTAVES = {"posterior": 1, "prior": 5, "pilots": 3, "modes": 2}
 """Step sizes by metric: the given one, its half, and so on."""
 SHRINKAGE = (0.5, 0.25, 0.125)
 """Of theta, in simulations from a shrunken prior; they are equally likely."""
@@ -162,20 +163,28 @@ def make_targets(
             """By how much the prior of the simulation exceeds the task's, in nats."""
             return shrunken_excess(lambda one: task.log_prior(one, dataset), theta, config.shrunk_share)
 
-        def log_density_fn(theta: Array) -> Array:
-            log_joint = task.log_joint(theta, dataset)
-            return log_joint + excess(theta) if config.shrunk_share else log_joint
-
-        if needs_gaussian:
+        if kind == "modes":
+            modes, info = modes_of(task, dataset, config.variational_steps)
+            affine, theta, is_near = own_mode(jax.random.fold_in(rng_key, 3), task, modes, theta)
+            accepted = accepted & info.is_finite & is_near
+        elif needs_gaussian:
             affine, info = likelihood_base(kind, task, dataset, config)
             accepted = accepted & is_usable(info)
         else:
             affine = identity_affine(task.dim)
+
+        def log_joint_fn(theta: Array) -> Array:
+            log_joint = task.log_joint(theta, dataset)
+            return log_joint if affine.rivals is None else log_joint + affine.log_share(theta)
+
+        def log_density_fn(theta: Array) -> Array:
+            return log_joint_fn(theta) + excess(theta) if config.shrunk_share else log_joint_fn(theta)
+
         if config.metric == "pilots" and config.num_moves and not needs_gaussian:
             affine = pilot_affine(jax.random.fold_in(rng_key, 2), log_density_fn, task.dim)
         draws, acceptance = exact_start_chain(chain_key, log_density_fn, affine, theta, config)
         log_weights = -jax.vmap(excess)(draws) if config.shrunk_share else jnp.zeros(len(draws))
-        scores = jax.vmap(jax.grad(task.log_joint), (0, None))(draws, dataset) if with_scores else None
+        scores = jax.vmap(jax.grad(log_joint_fn))(draws) if with_scores else None
         found = (draws, log_weights, scores)
         usable = accepted & jax.tree.reduce(
             jnp.logical_and, jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), found)

@@ -1,0 +1,101 @@
+"""Hamiltonian moves around modes: each in the whitened coordinates of the mode that a draw belongs to.
+
+A draw ``theta`` first gets a mode ``k``, and an order of its components, by their shares ``r_k(theta)`` of the
+Gaussians around the modes (:mod:`icl_bayes.flow.gaussian_modes`), then moves under the posterior times ``r_k``, and
+forgets the mode. The pair has the law ``p(theta) r_k(theta)``, which both steps leave invariant, and so the draw has
+the posterior's. Where modes overlap, draws pass from one to another; where they are narrow, steps are as long as the
+mode allows.
+"""
+
+from __future__ import annotations
+
+import blackjax
+import jax
+import jax.numpy as jnp
+
+from icl_bayes.baselines.moves import JITTER, LADDER, NUM_LEAPFROGS, MoveInfo, default_step_size
+from icl_bayes.flow import GaussianModes
+from icl_bayes.tasks import Task
+from icl_bayes.types import Array, Dataset
+
+
+def mode_moves(
+    rng_key: Array,
+    keys: Array,
+    task: Task,
+    dataset: Dataset,
+    modes: GaussianModes,
+    starts: Array,
+    pilots: Array,
+    num_moves: int | Array,
+    num_stretches: int = 1,
+) -> tuple[Array, MoveInfo]:
+    """``num_stretches`` times ``num_moves`` moves from every row of ``starts`` ``(num, dim)``; traceable.
+
+    Args:
+        rng_key: for the choice of a step size.
+        keys: ``(num,)``, one for each draw.
+        modes: found from the data.
+        pilots: ``(num_pilots, dim)``, other draws, with which the step size is chosen that takes them farthest.
+        num_moves: at least 1; may be traced.
+
+    Returns:
+        ``(num_stretches, num, dim)``, and how the moves went.
+    """
+    ladder = default_step_size(task.dim) * jnp.asarray(LADDER)
+    pilot_keys = jax.random.split(rng_key, len(pilots))
+
+    def squared_jump(step_size: Array) -> Array:
+        jumps = jax.vmap(lambda key, theta: _move(key, task, dataset, modes, step_size, theta)[1])(pilot_keys, pilots)
+        return jnp.mean(jnp.where(jnp.isfinite(jumps), jumps, 0.0))
+
+    step_size = ladder[jnp.argmax(jax.lax.map(squared_jump, ladder))]
+
+    def chain(key: Array, start: Array) -> tuple[Array, Array]:
+        def move(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+            theta, _, rate = _move(jax.random.fold_in(key, i), task, dataset, modes, step_size, carry[0])
+            return theta, carry[1] + rate
+
+        def stretch(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], Array]:
+            carry = jax.lax.fori_loop(index * num_moves, (index + 1) * num_moves, move, carry)
+            return carry, carry[0]
+
+        (_, rates), positions = jax.lax.scan(stretch, (start, jnp.zeros(())), jnp.arange(num_stretches))
+        return positions, rates / (num_stretches * num_moves)
+
+    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, starts)
+    return positions, MoveInfo(jnp.mean(rates), step_size)
+
+
+def _move(
+    rng_key: Array, task: Task, dataset: Dataset, modes: GaussianModes, step_size: Array, theta: Array
+) -> tuple[Array, Array, Array]:
+    """Where a move leads, how far in the coordinates of its mode (squared), and its acceptance rate."""
+    mode_key, jitter_key, kernel_key, last_key = jax.random.split(rng_key, 4)
+    step_size = step_size * jax.random.uniform(jitter_key, minval=JITTER[0], maxval=JITTER[1])
+    orders = task.in_all_orders(theta)
+    before = modes.log_shares(orders)
+    chosen = jax.random.categorical(mode_key, before.ravel())
+    mode, order = chosen // len(orders), chosen % len(orders)
+    affine = modes.part(mode)
+
+    def log_density(u: Array) -> Array:
+        at = affine.forward(u)
+        return task.log_joint(at, dataset) + affine.log_share(at)
+
+    start = affine.backward(orders[order])
+    state = blackjax.hmc.init(start, log_density)
+    kernel = blackjax.hmc.build_kernel()
+    state, info = kernel(kernel_key, state, log_density, step_size, jnp.ones(task.dim), NUM_LEAPFROGS)
+    ordered = affine.forward(state.position)
+    # On the way a mode's share counts its rivals alone. The move is reversible under that law, so that accepting it
+    # with the ratio of the two shares makes it one under the share among all modes (Liu, 2001, surrogate transition).
+    after = modes.log_shares(task.in_all_orders(ordered))[mode, 0]
+    gain = after - affine.log_share(ordered) - (before[mode, order] - affine.log_share(orders[order]))
+    is_taken = jnp.log(jax.random.uniform(last_key)) < gain
+    relabelled = (
+        task.relabel(ordered, jnp.argsort(jnp.asarray(task.orders)[order])) if task.num_exchangeable else ordered
+    )
+    moved = jnp.where(is_taken, relabelled, theta)
+    jump = jnp.where(is_taken, jnp.sum((state.position - start) ** 2), 0.0)
+    return moved, jump, jnp.where(is_taken, info.acceptance_rate, 0.0)
