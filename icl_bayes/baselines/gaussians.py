@@ -7,6 +7,7 @@ of Hamiltonian moves.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
@@ -148,6 +149,16 @@ def pilots_of(task: Task, dataset: Dataset, num_rounds: int = 3) -> tuple[Affine
     return affine, GaussianInfo(jnp.zeros(()), info.is_finite, jnp.asarray(-jnp.inf))
 
 
+def mode_starts_of(task: Task) -> Callable[[Dataset], Array]:
+    """Where the modes of a task's posteriors are looked for; a ValueError for a task that does not say."""
+    if task.mode_starts is None:
+        raise ValueError(
+            f"model.base=modes is for tasks that look for their modes, such as mixtures; {task.name!r} does not. Use "
+            "model.base=variational, pilots or standard."
+        )
+    return task.mode_starts
+
+
 def modes_of(task: Task, dataset: Dataset, num_steps: int = 24) -> tuple[GaussianModes, GaussianInfo]:
     """The Gaussians around the modes of a posterior; for tasks that know where to look for them.
 
@@ -157,12 +168,7 @@ def modes_of(task: Task, dataset: Dataset, num_steps: int = 24) -> tuple[Gaussia
     Raises:
         ValueError: for a task that doesn't.
     """
-    if task.mode_starts is None:
-        raise ValueError(
-            f"model.base=modes is for tasks that look for their modes, such as mixtures; {task.name!r} does not. Use "
-            "model.base=variational, pilots or standard."
-        )
-    starts = task.mode_starts(dataset)
+    starts = mode_starts_of(task)(dataset)
     modes, info = find_modes(partial(log_joint_of, task, dataset), starts, task.in_all_orders, num_steps=num_steps)
     return modes, GaussianInfo(info.decrement, info.is_finite, jnp.asarray(-jnp.inf))
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icl_bayes.baselines.gaussians import GaussianInfo, modes_of
+from icl_bayes.baselines.gaussians import GaussianInfo, mode_starts_of, modes_of
 from icl_bayes.flow import (
     LIKELIHOOD_BASES,
     Affine,
@@ -358,6 +358,8 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
     """
     task = task or config.task.build()
     denoiser_of(config.model, task, task.example)  # raises where there is none
+    if config.model.base == "modes":
+        mode_starts_of(task)  # likewise
     no_moments = config.targets.metric == "prior" or config.targets.num_moves == 0
     if config.flow.loss == "stein_target" and config.model.base == "standard" and task.spread is None and no_moments:
         raise ValueError(

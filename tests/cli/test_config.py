@@ -61,11 +61,13 @@ def test_experiments_are_what_they_are_called(experiment, base, inputs, num_move
     assert bool(settings.targets.num_draws > 1) == bool(num_moves)
 
 
-def test_mixtures_correct_their_em_steps():
-    settings = compose("train", ["experiment=gmm", "scenario=2"])
-    assert settings.variant == "informed"
-    assert (settings.model.base, settings.model.inputs) == ("standard", "theta_and_denoised")
-    assert (settings.model.layout, settings.flow.loss) == ("component", "stein_target")
+def test_mixtures_start_from_their_modes_or_correct_their_em_steps():
+    kinds = {"gmm": ("modes", "theta_and_score"), "gmm_overlapping": ("standard", "theta_and_denoised")}
+    for experiment, kind in kinds.items():
+        settings = compose("train", [f"experiment={experiment}", "scenario=2"])
+        assert settings.variant == "informed"
+        assert (settings.model.base, settings.model.inputs) == kind
+        assert (settings.model.layout, settings.flow.loss) == ("component", "stein_target")
 
 
 def test_paper_experiment_is_the_published_recipe():

