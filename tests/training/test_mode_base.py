@@ -54,9 +54,13 @@ def params(net):
 
 
 @pytest.fixture(scope="module")
-def drawn(net, params, dataset):
+def base(net, params, dataset):
+    return jax.jit(net.find_base)(params, dataset)
+
+
+@pytest.fixture(scope="module")
+def drawn(net, params, dataset, base):
     noise = net.draw_noise(jax.random.split(jax.random.key(7), 20_000))
-    base = net.find_base(params, dataset)
     found = jax.jit(lambda z: net.draw_from(params, dataset, *base, z, SOLVER, with_log_prob=True))(noise)
     return base[0], jax.device_get(found)
 
@@ -66,8 +70,8 @@ def grid(roots, dataset):
     return on_grid(roots, dataset)
 
 
-def test_base_has_both_roots_with_their_masses(net, params, dataset, grid) -> None:
-    modes, info = net.find_base(params, dataset)
+def test_base_has_both_roots_with_their_masses(base, grid) -> None:
+    modes, info = base
     points, log_joint, log_evidence = grid
     positive = float(jnp.exp(logsumexp(jnp.where(points > 0, log_joint, -jnp.inf)) - logsumexp(log_joint)))
     assert bool(info.is_finite)
@@ -116,16 +120,14 @@ def test_density_of_a_draw_alone_is_that_with_its_mode_where_no_other_reaches(ne
     np.testing.assert_allclose(alone, draws.log_prob[far][:200], atol=2e-3)
 
 
-def test_flow_without_densities_makes_the_same_draws(net, params, dataset, drawn) -> None:
-    modes, draws = drawn
+def test_flow_without_densities_makes_the_same_draws(net, params, dataset, base, drawn) -> None:
+    _, draws = drawn
     noise = net.draw_noise(jax.random.split(jax.random.key(7), 20_000)[:50])
-    plain = net.draw(params, dataset, noise, SOLVER)
+    plain = jax.jit(lambda z: net.draw_from(params, dataset, *base, z, SOLVER))(noise)
     np.testing.assert_allclose(plain.theta, draws.theta[:50], atol=1e-4)
     assert np.isnan(plain.log_prob).all()
     with pytest.raises(ValueError, match="dopri5"):
-        net.draw_from(
-            params, dataset, modes, net.find_base(params, dataset)[1], noise, Solver("dopri5", 4), with_log_prob=True
-        )
+        net.draw_from(params, dataset, *base, noise, Solver("dopri5", 4), with_log_prob=True)
 
 
 def test_targets_are_exact_draws_around_one_mode(roots) -> None:
