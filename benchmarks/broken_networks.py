@@ -48,8 +48,8 @@ class ShuffledMemory(Network):
 class SlowVelocity(Network):
     """The velocity is a fifth too small."""
 
-    def _velocity_of(self, params: Any, dataset: Dataset, affine: Any) -> Velocity:
-        velocity = Network._velocity_of(self, params, dataset, affine)
+    def _velocity(self, model: Any, memory: Any, affine: Any, dataset: Dataset, view: Any) -> Velocity:
+        velocity = Network._velocity(self, model, memory, affine, dataset, view)
         return lambda t, x: 0.8 * velocity(t, x)
 
 

@@ -46,7 +46,7 @@ FACTOR_SHOWN = {
 
 MIXTURE_SCENARIOS = [str(number) for number in range(1, 5)]
 MIXTURE_SHOWN = {
-    ("icl", "informed"): "network (`informed`, 9 evaluations)",
+    ("icl", "informed"): "network (`informed`, 4 evaluations, in scenario 1 nine)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("laplace", ""): "Laplace approximation",
 }

@@ -18,6 +18,8 @@ Map = Callable[[Array], Array]
 
 MAX_RESIDUAL = 1e-3
 """Distance from the point that was to be reached, in base coordinates, up to which a map counts as inverted."""
+REACHED = 2e-5
+"""The same, below which the search for where a point comes from ends."""
 _MAX_STEP = 2.0
 _SHARES = (1.0, 0.5, 0.2, 0.05)
 
@@ -56,6 +58,8 @@ class Inverse(NamedTuple):
 def invert(map_fn: Map, target: Array, start: Array, num_steps: int = 20) -> Inverse:
     """Newton's method with a search along every step, so that the residual never grows; traceable.
 
+    It ends when the residual is below :data:`REACHED`; under ``vmap``, when all have ended.
+
     Args:
         map_fn: the discrete map.
         target: ``(dim,)``.
@@ -66,16 +70,22 @@ def invert(map_fn: Map, target: Array, start: Array, num_steps: int = 20) -> Inv
         distance = jnp.linalg.norm(value - target)
         return jnp.where(jnp.isfinite(distance), distance, jnp.inf)
 
-    def step(z: Array, _: None) -> tuple[Array, None]:
+    def is_unfinished(carry: tuple[Array, Array, Array]) -> Array:
+        _, residual, count = carry
+        return (count < num_steps) & ~(residual < REACHED)
+
+    def step(carry: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        z, _, count = carry
         value, jacobian = value_and_jacobian(map_fn, z)
         move = jnp.linalg.solve(jacobian, target - value)
         move = jnp.where(jnp.all(jnp.isfinite(move)), move, 0.0)
         move = move * jnp.minimum(1.0, _MAX_STEP / (jnp.linalg.norm(move) + 1e-12))
         tried = z + jnp.asarray(_SHARES)[:, None] * move
         residuals = jax.vmap(lambda one: residual_of(map_fn(one)))(tried)
-        best = jnp.argmin(residuals)
-        return jnp.where(residuals[best] < residual_of(value), tried[best], z), None
+        best, before = jnp.argmin(residuals), residual_of(value)
+        is_better = residuals[best] < before
+        return jnp.where(is_better, tried[best], z), jnp.where(is_better, residuals[best], before), count + 1
 
-    z, _ = jax.lax.scan(step, start, None, length=num_steps)
+    z, _, _ = jax.lax.while_loop(is_unfinished, step, (start, residual_of(map_fn(start)), jnp.asarray(0)))
     value, log_det = value_and_log_det(map_fn, z)
     return Inverse(z, log_det, residual_of(value))

@@ -25,7 +25,7 @@ class ModelConfig:
         encoder_layers, decoder_blocks, head_layers: depths.
         inducing_points: number of latent tokens (``inducing``).
         mlp_rows: rows the ``mlp`` encoder is built for; more rows are an error.
-        base: ``standard | gaussian | laplace | variational | pilots``, see :mod:`icl_bayes.flow.bases`.
+        base: ``standard | gaussian | laplace | variational | pilots | modes``, see :mod:`icl_bayes.flow.bases`.
         inputs: ``theta``, ``theta_and_score`` (the velocity also sees the squashed residual
             score of the log joint at the denoised point, in whitened coordinates) or ``theta_and_denoised``
             (it corrects the velocity that a denoiser gives: the task's own, or in few dimensions

@@ -234,9 +234,11 @@ class Network:
 
     def _velocity_of(self, params: Params, dataset: Dataset, affine: Affine) -> Velocity:
         """The velocity field of a prepared data set, whose encoding is kept for all draws."""
-        model, view = self.model(params), self.tokens(dataset, affine)
-        read = self.features(dataset) if view is None else view[:-1]
-        return self._velocity(model, model.encode(*read, for_many_draws=True), affine, dataset, view)
+        view = self.tokens(dataset, affine)
+        if view is None:
+            return self.velocity_maker(params, dataset)(affine)
+        model = self.model(params)
+        return self._velocity(model, model.encode(*view[:-1], for_many_draws=True), affine, dataset, view)
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
