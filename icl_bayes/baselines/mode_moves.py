@@ -13,7 +13,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from icl_bayes.baselines.moves import JITTER, LADDER, NUM_LEAPFROGS, MoveInfo, default_step_size
+from icl_bayes.baselines.moves import JITTER, LADDER, NUM_LEAPFROGS, MoveInfo, default_step_size, in_stretches
 from icl_bayes.flow import GaussianModes
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
@@ -51,20 +51,12 @@ def mode_moves(
 
     step_size = ladder[jnp.argmax(jax.lax.map(squared_jump, ladder))]
 
-    def chain(key: Array, start: Array) -> tuple[Array, Array]:
-        def move(i: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
-            theta, _, rate = _move(jax.random.fold_in(key, i), task, dataset, modes, step_size, carry[0])
-            return theta, carry[1] + rate
+    def step(key: Array, theta: Array) -> tuple[Array, Array]:
+        moved, _, rate = _move(key, task, dataset, modes, step_size, theta)
+        return moved, rate
 
-        def stretch(carry: tuple[Array, Array], index: Array) -> tuple[tuple[Array, Array], Array]:
-            carry = jax.lax.fori_loop(index * num_moves, (index + 1) * num_moves, move, carry)
-            return carry, carry[0]
-
-        (_, rates), positions = jax.lax.scan(stretch, (start, jnp.zeros(())), jnp.arange(num_stretches))
-        return positions, rates / (num_stretches * num_moves)
-
-    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, starts)
-    return positions, MoveInfo(jnp.mean(rates), step_size)
+    positions, rate = in_stretches(step, lambda theta: theta, keys, starts, num_moves, num_stretches)
+    return positions, MoveInfo(rate, step_size)
 
 
 def _move(

@@ -134,22 +134,51 @@ def tuned_moves(
         Positions after every stretch, ``(num_stretches, num, dim)``, and how the moves went.
     """
     setting = find_setting(rng_key, space, settings, pilots)
+    states = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))(starts)
+    positions, rate = in_stretches(
+        lambda key, state: _move(space, setting, key, state),
+        lambda state: state.position,
+        keys,
+        states,
+        num_moves,
+        num_stretches,
+    )
+    return positions, MoveInfo(rate, setting.step_size)
 
-    def chain(key: Array, start: Array) -> tuple[Array, Array]:
+
+def in_stretches(
+    move_fn: Callable[[Array, Any], tuple[Any, Array]],
+    position_fn: Callable[[Any], Array],
+    keys: Array,
+    states: Any,
+    num_moves: int | Array,
+    num_stretches: int,
+) -> tuple[Array, Array]:
+    """Moves of many states, in stretches of equal length; traceable.
+
+    Args:
+        move_fn: ``(rng_key, state) -> state, acceptance rate ()``.
+        position_fn: ``state -> (dim,)``.
+        keys, states: one for each chain, stacked.
+
+    Returns:
+        Positions after every stretch, ``(num_stretches, num, dim)``, and the mean acceptance rate ``()``.
+    """
+
+    def chain(key: Array, start: Any) -> tuple[Array, Array]:
         def move(i: Array, carry: tuple[Any, Array]) -> tuple[Any, Array]:
-            state, rate = _move(space, setting, jax.random.fold_in(key, i), carry[0])
+            state, rate = move_fn(jax.random.fold_in(key, i), carry[0])
             return state, carry[1] + rate
 
         def stretch(carry: tuple[Any, Array], index: Array) -> tuple[tuple[Any, Array], Array]:
             carry = jax.lax.fori_loop(index * num_moves, (index + 1) * num_moves, move, carry)
-            return carry, carry[0].position
+            return carry, position_fn(carry[0])
 
-        start_state = blackjax.hmc.init(start, space.log_density_fn), jnp.zeros(())
-        (_, rates), positions = jax.lax.scan(stretch, start_state, jnp.arange(num_stretches))
+        (_, rates), positions = jax.lax.scan(stretch, (start, jnp.zeros(())), jnp.arange(num_stretches))
         return positions, rates / (num_stretches * num_moves)
 
-    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, starts)
-    return positions, MoveInfo(jnp.mean(rates), setting.step_size)
+    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, states)
+    return positions, jnp.mean(rates)
 
 
 def polish(
