@@ -8,12 +8,10 @@ of their permutations.
 
 from __future__ import annotations
 
-import itertools
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array
@@ -36,14 +34,9 @@ def supports_alignment(task: Task) -> bool:
     return 1 < task.num_exchangeable <= MAX_COMPONENTS
 
 
-def _orders(task: Task) -> np.ndarray:
-    """All orders ``(num_orders, num_exchangeable)``, the present one first."""
-    return np.asarray(list(itertools.permutations(range(task.num_exchangeable))))
-
-
 def _nearest(task: Task, alignment: Alignment, theta: Array) -> Array:
     """Index of the order in which ``theta`` ``(dim,)`` lies nearest, ``()``."""
-    where, orders = task.components, _orders(task)
+    where, orders = task.components, task.orders
     parts, center, scale = theta[where], alignment.center[where], alignment.scale[where]
     # (i, j): component j of theta in the place of component i.
     costs = jnp.sum(((parts[None, :, :] - center[:, None, :]) / scale[:, None, :]) ** 2, axis=2)
@@ -53,7 +46,7 @@ def _nearest(task: Task, alignment: Alignment, theta: Array) -> Array:
 
 def align(task: Task, alignment: Alignment, theta: Array) -> tuple[Array, Array]:
     """``theta`` ``(dim,)`` in the order in which it lies nearest, and the order that leads back."""
-    order = jnp.asarray(_orders(task))[_nearest(task, alignment, theta)]
+    order = jnp.asarray(task.orders)[_nearest(task, alignment, theta)]
     return task.relabel(theta, order), jnp.argsort(order)
 
 
