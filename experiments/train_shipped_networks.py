@@ -37,7 +37,7 @@ FACTOR_INFORMED = {
 """The same of those that start from the moments of an importance sample."""
 MIXTURE_OVERRIDES = {
     1: ["training.num_steps=4800", "targets.num_draws=8"],
-    2: [],
+    2: ["training.num_steps=4800", "training.passes=20"],
     3: [],
     4: [],
     5: ["training.num_steps=800", "training.row_buckets=[64,512]", "training.bucket_weights=[0.5,0.5]"],
