@@ -176,25 +176,31 @@ def save_network(directory: Path, network: Network, state: TrainState, progress:
 
 
 def plot_metrics(run_dir: Path) -> Path:
-    """Plot loss and held-out C2ST of a run to ``training.png``; returns its path."""
+    """Plot loss, and held-out C2ST if any was measured, of a run to ``training.png``; returns its path."""
     import matplotlib
 
     matplotlib.use("Agg", force=False)
     import matplotlib.pyplot as plt
 
     rows = read_metrics(run_dir / "metrics.csv")
-    figure, (left, right) = plt.subplots(1, 2, figsize=(9.0, 3.4), layout="constrained")
+    scored = np.isfinite(rows["held_out_c2st"])
+    num_panels = 1 + bool(scored.any())
+    figure, axes = plt.subplots(1, num_panels, figsize=(4.5 * num_panels, 3.4), layout="constrained", squeeze=False)
+    left = axes[0, 0]
     left.plot(rows["step"], rows["loss"], color="#0072B2", linewidth=1.0)
     scale = "log" if np.all(rows["loss"] > 0.0) else "linear"
     left.set(xlabel="step", ylabel="loss", title="Training loss", yscale=scale)
-    scored = np.isfinite(rows["held_out_c2st"])
-    right.plot(rows["seconds"][scored] / 60.0, rows["held_out_c2st"][scored], "o-", color="#D55E00", label="network")
-    if np.isfinite(rows["laplace_c2st"]).any():
-        right.axhline(np.nanmean(rows["laplace_c2st"]), color="#009E73", linestyle="--", label="Laplace")
-        right.axhline(np.nanmean(rows["gaussian_c2st"]), color="#CC79A7", linestyle=":", label="closest Gaussian")
-    right.axhline(0.5, color="black", linewidth=0.8, label="perfect")
-    right.set(xlabel="minutes of training", ylabel="C2ST", title="Held-out C2ST against exact-start draws")
-    right.legend(frameon=False)
+    if scored.any():
+        right = axes[0, 1]
+        right.plot(
+            rows["seconds"][scored] / 60.0, rows["held_out_c2st"][scored], "o-", color="#D55E00", label="network"
+        )
+        if np.isfinite(rows["laplace_c2st"]).any():
+            right.axhline(np.nanmean(rows["laplace_c2st"]), color="#009E73", linestyle="--", label="Laplace")
+            right.axhline(np.nanmean(rows["gaussian_c2st"]), color="#CC79A7", linestyle=":", label="closest Gaussian")
+        right.axhline(0.5, color="black", linewidth=0.8, label="perfect")
+        right.set(xlabel="minutes of training", ylabel="C2ST", title="Held-out C2ST against exact-start draws")
+        right.legend(frameon=False)
     path = run_dir / "training.png"
     figure.savefig(path, dpi=130)
     plt.close(figure)
