@@ -80,6 +80,19 @@ def in_distribution() -> str:
     return markdown([*header, "raw sampling, ms", "certifying over raw"], lines)
 
 
+def by_steps() -> str:
+    """k-hat and total variation of raw draws by steps of the solver."""
+    rows = sorted(
+        read_table(RESULTS / "certificate_steps.csv"),
+        key=lambda row: (row["scenario"], int(row["solver"].rpartition("-")[2])),
+    )
+    columns = ("scenario", "solver", "datasets", "khat_below_limit", "median_khat", "mean_total_variation")
+    lines = [
+        [f"{float(row[name]):.0%}" if name == "khat_below_limit" else row[name] for name in columns] for row in rows
+    ]
+    return markdown(["scenario", "solver", "data sets", "k-hat < 0.7", "median k-hat", "mean total variation"], lines)
+
+
 def broken() -> str:
     """Of networks broken on purpose: how far draws are off, whether it is noticed, and what is left after repair."""
     groups: dict[tuple[str, str], list[dict[str, str]]] = {}

@@ -4,6 +4,9 @@ Simulated data sets of every scenario (test seed) are sampled and refined; nothi
 `benchmarks/results/certificates.csv`, a line per scenario, with times relative to raw sampling, all warm.
 
     python benchmarks/certificates.py [--scenarios glm/1 ... gmm/4] [--datasets 100]
+
+With ``--steps``, raw draws alone are certified, with so many steps of each network's solver; writes
+`benchmarks/results/certificate_steps.csv`, a line per scenario and number of steps.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -21,10 +25,11 @@ import icl_bayes
 from icl_bayes.baselines.programs import release_programs
 from icl_bayes.benchmark.settings import TEST_SEED
 from icl_bayes.benchmark.suites import synthetic_suite, task_under_test
+from icl_bayes.flow import Solver
 from icl_bayes.inference import AmortizedPosterior
-from icl_bayes.inference.certificate import MAX_KHAT
+from icl_bayes.inference.certificate import MAX_KHAT, Certificate
 
-NAME, NUM_DRAWS = "certificates", 1000
+NAME, STEPS_NAME, NUM_DRAWS = "certificates", "certificate_steps", 1000
 SCENARIOS = [
     *(f"glm/{i}" for i in range(1, 8)),
     *(f"fa/{i}" for i in range(1, 7)),
@@ -46,20 +51,48 @@ def refined(net: AmortizedPosterior, dataset: Any, index: int) -> tuple[Any, flo
             return certificate, drawn - started, finished - drawn
 
 
+def problem(name: str, num_datasets: int) -> tuple[AmortizedPosterior, list[Any]]:
+    """The network of a scenario, and simulated data sets."""
+    family, _, scenario = name.partition("/")
+    task = task_under_test(family, scenario, 5)
+    cases = synthetic_suite(task, num_datasets=num_datasets, num_rows=task.paper_num_rows, seed=TEST_SEED).cases
+    return icl_bayes.load(name), [case.dataset for case in cases]
+
+
+def raw_certificate(net: AmortizedPosterior, dataset: Any, index: int, solver: Solver | None = None) -> Certificate:
+    """Of draws as the network makes them, with their densities."""
+    return net.sample(jax.random.key(index), dataset, NUM_DRAWS, solver=solver, with_log_prob=True).certificate()
+
+
+def measure_steps(name: str, num_datasets: int, num_steps: int) -> dict[str, Any]:
+    """One scenario, with a number of solver steps."""
+    net, datasets = problem(name, num_datasets)
+    solver = replace(net.solver, num_steps=num_steps)
+    found = [raw_certificate(net, dataset, index, solver) for index, dataset in enumerate(datasets)]
+    khats, distances = [one.khat for one in found], [one.total_variation for one in found]
+    return {
+        "scenario": name,
+        "solver": solver.label,
+        "datasets": len(datasets),
+        "khat_below_limit": round(float(np.mean(np.asarray(khats) < MAX_KHAT)), 3),
+        "median_khat": round(float(np.median(khats)), 3),
+        "median_total_variation": round(float(np.median(distances)), 3),
+        "mean_total_variation": round(float(np.mean(distances)), 3),
+    }
+
+
 def measure(name: str, num_datasets: int) -> dict[str, Any]:
     """One scenario."""
-    family, _, scenario = name.partition("/")
-    net, task = icl_bayes.load(name), task_under_test(family, scenario, 5)
-    cases = synthetic_suite(task, num_datasets=num_datasets, num_rows=task.paper_num_rows, seed=TEST_SEED).cases
+    net, datasets = problem(name, num_datasets)
     verdicts, khats, distances, raw, extra, further = [], [], [], [], [], []
-    for index, case in enumerate(cases):
-        certificate, seconds_raw, seconds = refined(net, case.dataset, index)
+    for index, dataset in enumerate(datasets):
+        certificate, seconds_raw, seconds = refined(net, dataset, index)
         verdicts.append(certificate.verdict)
         raw.append(seconds_raw)
         extra.append(seconds)
         further.append(any(step.name not in CHEAP for step in certificate.path))
         if np.isnan(certificate.khat):  # of mixtures, whose repair does without densities
-            certificate = net.sample(jax.random.key(index), case.dataset, NUM_DRAWS, with_log_prob=True).certificate()
+            certificate = raw_certificate(net, dataset, index)
         khats.append(certificate.khat)
         distances.append(certificate.total_variation)
     kinds = {
@@ -67,7 +100,7 @@ def measure(name: str, num_datasets: int) -> dict[str, Any]:
     }
     return {
         "scenario": name,
-        "datasets": len(cases),
+        "datasets": len(datasets),
         "khat_below_limit": round(float(np.mean(np.asarray(khats) < MAX_KHAT)), 3),
         "median_total_variation": round(float(np.median(distances)), 3),
         **kinds,
@@ -82,13 +115,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scenarios", nargs="+", default=SCENARIOS)
     parser.add_argument("--datasets", type=int, default=100)
+    parser.add_argument("--steps", type=int, nargs="+", help="certify raw draws alone, with these numbers of steps")
     options = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
     for name in options.scenarios:
-        line = measure(name, options.datasets)
-        write_table(NAME, [*(one for one in recorded(NAME) if one["scenario"] != name), line])
-        print_table([line])
+        for steps in options.steps or ():
+            line = measure_steps(name, options.datasets, steps)
+            others = (one for one in recorded(STEPS_NAME) if key_of(one) != key_of(line))
+            write_table(STEPS_NAME, [*others, line])
+            print_table([line])
+        if not options.steps:
+            line = measure(name, options.datasets)
+            write_table(NAME, [*(one for one in recorded(NAME) if one["scenario"] != name), line])
+            print_table([line])
         release_programs()
+
+
+def key_of(line: dict[str, Any]) -> tuple[str, str]:
+    return line["scenario"], line["solver"]
 
 
 if __name__ == "__main__":

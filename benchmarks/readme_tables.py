@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import own_tables
 import speed_tables
-from certificate_tables import broken, calibration, certified, in_distribution, passed_as_good
+from certificate_tables import broken, by_steps, calibration, certified, in_distribution, passed_as_good
 from markdown_tables import markdown, read_table
 from timing import RESULTS
 
@@ -46,7 +46,7 @@ FACTOR_SHOWN = {
 
 MIXTURE_SCENARIOS = [str(number) for number in range(1, 5)]
 MIXTURE_SHOWN = {
-    ("icl", "informed"): "network (`informed`, 4 evaluations, in scenario 1 nine)",
+    ("icl", "informed"): "network (`informed`, 8 evaluations, in scenario 1 nine)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("laplace", ""): "Laplace approximation",
 }
@@ -291,6 +291,7 @@ def main() -> int:
         "evidence": evidence(),
         "certified": certified("certified"),
         "certificates": in_distribution(),
+        "certificates by steps": by_steps(),
         "calibration": calibration(),
         "broken networks": broken(),
         "out of distribution": certified("out-of-distribution"),
