@@ -81,6 +81,11 @@ def measure_steps(name: str, num_datasets: int, num_steps: int) -> dict[str, Any
     }
 
 
+def key_of(line: dict[str, Any]) -> tuple[str, str]:
+    """What a line of :func:`measure_steps` is about."""
+    return line["scenario"], line["solver"]
+
+
 def measure(name: str, num_datasets: int) -> dict[str, Any]:
     """One scenario."""
     net, datasets = problem(name, num_datasets)
@@ -129,10 +134,6 @@ def main() -> None:
             write_table(NAME, [*(one for one in recorded(NAME) if one["scenario"] != name), line])
             print_table([line])
         release_programs()
-
-
-def key_of(line: dict[str, Any]) -> tuple[str, str]:
-    return line["scenario"], line["solver"]
 
 
 if __name__ == "__main__":
