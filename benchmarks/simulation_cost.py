@@ -15,7 +15,7 @@ from timing import median_seconds, print_table, write_table
 from icl_bayes.config import compose
 from icl_bayes.training import build_network
 from icl_bayes.training.network import batch_loss
-from icl_bayes.training.step import batch_size_of, data_mesh, make_batch_fn
+from icl_bayes.training.step import batch_size_of, data_mesh, make_pool_fn
 
 
 def main() -> None:
@@ -30,13 +30,12 @@ def main() -> None:
         params = network.init(0)
         for padded_rows in config.training.row_buckets:
             size = batch_size_of(config.training, padded_rows, mesh.devices.size)
-            batch_fn = make_batch_fn(network, config.training, mesh)
-            pool_size = size * config.training.steps_per_call // config.training.passes
-            simulate = jax.jit(lambda key, n=padded_rows, b=pool_size, fn=batch_fn: fn(key, n, b))
+            simulate = jax.jit(make_pool_fn(network, config.training, mesh, padded_rows))
             gradient = jax.jit(
                 jax.grad(lambda params, key, targets, net=network: batch_loss(net, params, key, targets))
             )
-            targets = jax.tree.map(lambda leaf, b=size: leaf[:b], simulate(jax.random.key(0)))
+            pool = simulate(jax.random.key(0))
+            targets = jax.tree.map(lambda leaf, b=size: leaf[:b], pool)
             jax.block_until_ready(gradient(params, jax.random.key(1), targets))
             pool_seconds = median_seconds(lambda i, fn=simulate: fn(jax.random.key(i)), options.repeats)
             batch_seconds = pool_seconds / config.training.steps_per_call
@@ -49,7 +48,7 @@ def main() -> None:
                     "padded_rows": padded_rows,
                     "datasets": size,
                     "draws": size * config.targets.num_draws,
-                    "pool": pool_size,
+                    "pool": pool.theta.shape[0],
                     "simulate_ms": round(1e3 * batch_seconds, 2),
                     "gradient_ms": round(1e3 * step_seconds, 2),
                     "ratio": round(step_seconds / batch_seconds, 2),

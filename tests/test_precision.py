@@ -45,7 +45,7 @@ def test_training_rounds_the_network_alone() -> None:
         config = network.config.training
         params = network.init(0)
         batch = make_batch_fn(network, config, data_mesh())
-        shapes = jax.eval_shape(lambda key: batch(key, 16, 4), jax.random.key(0))
+        shapes = jax.eval_shape(lambda key: batch(jax.random.split(key, 4), 16), jax.random.key(0))
         loss = jax.make_jaxpr(lambda params, key, targets: batch_loss(network, params, key, targets))
         return set(products(loss(params, jax.random.key(0), shapes).jaxpr))
 

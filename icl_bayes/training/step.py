@@ -16,6 +16,9 @@ from icl_bayes.training.network import Network, batch_loss
 from icl_bayes.training.targets import Targets, make_targets
 from icl_bayes.types import Array
 
+ROWS_AT_ONCE = 2**15
+"""Of the data sets that are simulated together."""
+
 
 class TrainState(NamedTuple):
     """Everything that a resumed run needs, besides its configuration."""
@@ -77,8 +80,8 @@ def batch_size_of(config: TrainingConfig, padded_rows: int, num_devices: int) ->
     return -(-size // num_devices) * num_devices
 
 
-def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Callable[[Array, int, int], Targets]:
-    """``(rng_key, padded_rows, batch_size) -> Targets`` of a whole batch, split over devices."""
+def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Callable[[Array, int], Targets]:
+    """``(rng_keys, padded_rows) -> Targets``, a data set for every key, split over devices."""
     targets_fn = make_targets(
         network.task,
         network.config.targets,
@@ -98,11 +101,37 @@ def make_batch_fn(network: Network, config: TrainingConfig, mesh: Mesh) -> Calla
             num_rows = jnp.clip(num_rows, config.min_rows, padded_rows)
         return targets_fn(targets_key, num_rows, padded_rows)
 
-    def batch(rng_key: Array, padded_rows: int, batch_size: int) -> Targets:
-        keys = jax.lax.with_sharding_constraint(jax.random.split(rng_key, batch_size), sharding)
+    def batch(rng_keys: Array, padded_rows: int) -> Targets:
+        keys = jax.lax.with_sharding_constraint(rng_keys, sharding)
         return jax.vmap(lambda key: one(key, padded_rows))(keys)
 
     return batch
+
+
+def make_pool_fn(network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int) -> Callable[[Array], Targets]:
+    """``rng_key -> Targets`` of all data sets that a call simulates, ``steps_per_call / passes`` batches.
+
+    Batches are simulated together as far as they have no more than `ROWS_AT_ONCE` rows in all, and one group after
+    the other beyond: how many data sets a call may hold is not a matter of the memory that their simulation takes.
+    """
+    batch_fn = make_batch_fn(network, config, mesh)
+    batch_size = batch_size_of(config, padded_rows, mesh.devices.size)
+    rows_of_batch = batch_size * padded_rows
+    num_batches = config.steps_per_call // config.passes
+    num_groups = next(
+        count
+        for count in range(1, num_batches + 1)
+        if num_batches % count == 0 and num_batches // count * rows_of_batch <= max(ROWS_AT_ONCE, rows_of_batch)
+    )
+
+    def pool(rng_key: Array) -> Targets:
+        keys = jax.random.split(rng_key, num_batches * batch_size)
+        if num_groups == 1:
+            return batch_fn(keys, padded_rows)
+        groups = jax.lax.map(lambda keys: batch_fn(keys, padded_rows), keys.reshape(num_groups, -1))
+        return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), groups)
+
+    return pool
 
 
 def visiting_order(rng_key: Array, pool_size: int, batch_size: int, passes: int) -> Array:
@@ -123,9 +152,8 @@ def make_train_chunk(
     and with fresh times and noise each time, so that simulation costs little beside gradients.
     """
     optimizer = make_optimizer(config)
-    batch_fn = make_batch_fn(network, config, mesh)
+    pool_fn = make_pool_fn(network, config, mesh, padded_rows)
     batch_size = batch_size_of(config, padded_rows, mesh.devices.size)
-
     pool_size = batch_size * config.steps_per_call // config.passes
     by_data = NamedSharding(mesh, PartitionSpec("data"))
 
@@ -146,7 +174,7 @@ def make_train_chunk(
     def chunk(state: TrainState) -> tuple[TrainState, StepInfo]:
         key = jax.random.fold_in(jax.random.key(config.seed), state.step)
         data_key, order_key, loss_key = jax.random.split(key, 3)
-        pool = batch_fn(data_key, padded_rows, pool_size)
+        pool = pool_fn(data_key)
         order = visiting_order(order_key, pool_size, batch_size, config.passes)
 
         def one(state: TrainState, step: tuple[Array, Array]) -> tuple[TrainState, StepInfo]:

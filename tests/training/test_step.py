@@ -12,9 +12,9 @@ import jax
 import numpy as np
 import pytest
 
-from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, build_network
+from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, build_network, step
 from icl_bayes.training.network import batch_loss
-from icl_bayes.training.step import data_mesh, init_state, make_batch_fn, make_train_chunk, visiting_order
+from icl_bayes.training.step import data_mesh, init_state, make_batch_fn, make_pool_fn, make_train_chunk, visiting_order
 from training.conftest import simple_config, tiny_config
 
 DEVICES = """
@@ -62,6 +62,18 @@ def test_passes_share_simulations_between_steps() -> None:
     assert len(set(np.asarray(info.loss).tolist())) == 4
 
 
+def test_data_sets_of_a_call_are_the_same_however_many_are_simulated_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = simple_config(steps_per_call=6, passes=1)
+    network, mesh = build_network(config), data_mesh()
+    together = jax.jit(make_pool_fn(network, config.training, mesh, 16))(jax.random.key(0))
+    assert together.theta.shape[0] == 48
+    for rows in (1, 300):  # a batch of eight has 128: one batch at once, and two
+        monkeypatch.setattr(step, "ROWS_AT_ONCE", rows)
+        apart = jax.jit(make_pool_fn(network, config.training, mesh, 16))(jax.random.key(0))
+        for one, other in zip(jax.tree.leaves(together), jax.tree.leaves(apart), strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
 def test_passes_must_divide_the_steps_of_a_call() -> None:
     with pytest.raises(ValueError, match="multiple of training.passes"):
         tiny_config(steps_per_call=2, passes=3)
@@ -76,7 +88,7 @@ def test_dropout_trains_under_vmap_and_rests_at_inference() -> None:
     keys = jax.random.split(jax.random.key(1), len(leaves))
     moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
     params = jax.tree.unflatten(tree, moved)
-    targets = make_batch_fn(network, config.training, mesh)(jax.random.key(2), 16, 4)
+    targets = make_batch_fn(network, config.training, mesh)(jax.random.split(jax.random.key(2), 4), 16)
     rested = build_network(paper_like(dropout=0.0))
     loss = {
         name: float(jax.jit(lambda w, net=net: batch_loss(net, w, jax.random.key(3), targets))(params))
