@@ -1,30 +1,21 @@
-"""The tables of the README, written from the recorded files: between `<!-- NAME -->` and `<!-- /NAME -->`.
-
-python benchmarks/readme_tables.py            # writes them
-python benchmarks/readme_tables.py --check    # fails if the README holds others
-"""
+"""Tables of quality against references and rivals, from recorded files, as Markdown."""
 
 from __future__ import annotations
 
-import argparse
 import re
-import sys
 from collections.abc import Callable
 from statistics import mean, stdev
 from typing import Any, NamedTuple
 
-import own_tables
-import speed_tables
-from certificate_tables import broken, by_steps, calibration, certified, in_distribution, passed_as_good
 from markdown_tables import markdown, read_table
 from timing import RESULTS
 
 from icl_bayes.benchmark.aggregate import Summary, current, summarize
 from icl_bayes.benchmark.cases import method_label
+from icl_bayes.benchmark.published import mean_beside
 from icl_bayes.benchmark.records import REFERENCE_METHOD, Record, read_records
 
 FRONTIER = RESULTS / "frontier-glm-5" / "records.csv"
-README = RESULTS.parents[1] / "README.md"
 SCENARIOS = [str(number) for number in range(1, 8)]
 SHOWN = {
     ("icl", "informed"): "network (`informed`, 2 to 4 evaluations)",
@@ -50,6 +41,13 @@ MIXTURE_SHOWN = {
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("laplace", ""): "Laplace approximation",
 }
+
+FAMILIES = {
+    "glm": ("regression, 1 to 7", "table-12", SCENARIOS),
+    "fa": ("factor analysis, 1 to 6", "table-13", FACTOR_SCENARIOS),
+    "gmm": ("Gaussian mixtures, 1 to 4", "table-14", MIXTURE_SCENARIOS),
+}
+"""Their labels, records and scenarios."""
 
 EFA_SCENARIOS = ["1", "2", "3"]
 EFA_SHOWN = {
@@ -191,6 +189,44 @@ def quality(
     return markdown([SPLITS[split], *scenarios, "mean"], lines)
 
 
+def headline() -> str:
+    """One line per family: raw and certified draws of its shipped networks, published scores, and milliseconds."""
+    certified = current(read_records(RESULTS / "certified" / "records.csv"))
+    costs = {row["scenario"]: row for row in read_table(RESULTS / "certificates.csv")}
+    lines = []
+    for family, (label, table, scenarios) in FAMILIES.items():
+        summaries = summarize(current(read_records(RESULTS / table / "records.csv")))
+        scores = {
+            (row.scenario, row.variant, row.split): row
+            for row in summaries
+            if (row.method, row.metric) == ("icl", "c2st")
+        }
+        cells = [label]
+        for split in SPLITS:
+            ours = [
+                next(scores[key] for _, variant, _ in NETWORKS if (key := (scenario, variant, split)) in scores)
+                for scenario in scenarios
+            ]
+            published = mean_beside(family, scenarios, split, "icl", "", "c2st")
+            cells += [f"{mean(row.mean for row in ours):.3f}", f"{mean(row.floor for row in ours):.3f}"]
+            cells += [f"{published:.3f}"]
+        refined = [
+            row
+            for row in summarize(certified)
+            if row.family == family and row.metric == "c2st" and row.variant.endswith("+refine")
+        ]
+        cells.append(f"{max(row.excess for row in refined):+.3f}")
+        raw = [float(costs[f"{family}/{scenario}"]["raw_ms"]) for scenario in scenarios]
+        ratios = [float(costs[f"{family}/{scenario}"]["certifying_over_raw"]) for scenario in scenarios]
+        every = [one * ratio for one, ratio in zip(raw, ratios, strict=True)]
+        cells += [f"{min(times):.0f} to {max(times):.0f}" for times in (raw, every)]
+        lines.append(cells)
+    header = ["mean C2ST of scenarios", *(text for name in SPLITS.values() for text in (name, "floor", "published"))]
+    return markdown(
+        [*header, "certified, largest excess over the floor", "1000 draws, ms", "1000 certified draws, ms"], lines
+    )
+
+
 def training(pattern: str) -> str:
     """One line per recorded training run that was checked: its first and its last check of held-out C2ST."""
     lines = []
@@ -247,97 +283,36 @@ def frontier() -> str:
     return markdown(["C2ST, milliseconds", *(f"n = {n}" for n in sizes)], lines)
 
 
-def filled(text: str, tables: dict[str, str]) -> str:
-    """The text with every named block replaced.
-
-    Raises:
-        ValueError: if a block is missing.
-    """
-    for name, table in tables.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text, count = re.subn(
-            pattern, lambda match, table=table: f"{match[1]}{table}\n{match[2]}", text, flags=re.DOTALL
-        )
-        if count != 1:
-            raise ValueError(f"README.md has {count} blocks {name!r}; one is expected.")
-    return text
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the README holds other tables")
-    options = parser.parse_args()
-    records = current(read_records(RESULTS / "table-12" / "records.csv"))
-    summaries = summarize(records)
-    factor_records = current(read_records(RESULTS / "table-13" / "records.csv"))
-    factor = [
-        quality(factor_records, summarize(factor_records), split, FACTOR_SHOWN, FACTOR_SCENARIOS) for split in SPLITS
-    ]
-    mixture_records = current(read_records(RESULTS / "table-14" / "records.csv"))
-    mixtures = [
-        quality(mixture_records, summarize(mixture_records), split, MIXTURE_SHOWN, MIXTURE_SCENARIOS)
-        for split in SPLITS
-    ]
-    efa_records = current(read_records(RESULTS / "efa" / "records.csv"))
-    efa = [quality(efa_records, summarize(efa_records), split, EFA_SHOWN, EFA_SCENARIOS) for split in SPLITS]
+def by_family() -> dict[str, str]:
+    """Tables of quality, of rivals and of training, by the names of their blocks."""
+    regression = current(read_records(RESULTS / "table-12" / "records.csv"))
+    factor = current(read_records(RESULTS / "table-13" / "records.csv"))
+    mixture = current(read_records(RESULTS / "table-14" / "records.csv"))
+    loadings = current(read_records(RESULTS / "efa" / "records.csv"))
     far_apart = current(read_records(RESULTS / "gmm-5" / "records.csv"))
     far_apart = [row for row in far_apart if (row.variant, row.solver) != ("em start", "moves=20")]
-    tables = {
-        "loadings, simulated": efa[0],
-        "loadings, real": efa[1],
-        "loadings, training": training("efa?.csv"),
+    found = {
         "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
-        "speed on a GPU": speed_tables.speed_on_gpu(),
-        "evidence": evidence(),
-        "certified": certified("certified"),
-        "certificates": in_distribution(),
-        "certificates by steps": by_steps(),
-        "calibration": calibration(),
-        "broken networks": broken(),
-        "out of distribution": certified("out-of-distribution"),
-        "passed as good": passed_as_good(),
-        "factor analysis, speed": speed_tables.speed_by_scenario("fa"),
-        "mixtures, speed": speed_tables.speed_by_scenario("gmm"),
-        "mixtures, simulated": mixtures[0],
-        "mixtures, real": mixtures[1],
-        "factor analysis, simulated": factor[0],
-        "factor analysis, real": factor[1],
+        "loadings, training": training("efa?.csv"),
         "factor analysis, training": training("fa?.csv"),
         "factor analysis, training without likelihood": training("fa?-exact_start.csv"),
-        "factor analysis, MMD": rivals(factor_records, "mmd", UNLABELLED_RIVALS, FACTOR_SCENARIOS),
-        "factor analysis, W2": rivals(factor_records, "w2", UNLABELLED_RIVALS, FACTOR_SCENARIOS),
-        "mixtures, MMD": rivals(mixture_records, "mmd", UNLABELLED_RIVALS, MIXTURE_SCENARIOS),
-        "mixtures, W2": rivals(mixture_records, "w2", UNLABELLED_RIVALS, MIXTURE_SCENARIOS),
-        "simulated": quality(records, summaries, "synthetic"),
-        "real": quality(records, summaries, "real"),
-        "MMD": rivals(records, "mmd"),
-        "W2": rivals(records, "w2"),
-        "frontier": frontier(),
-        "speed": speed_tables.speed(),
-        "cold start": speed_tables.cold_start(),
-        "simulation": speed_tables.simulation_cost(),
-        "solvers": speed_tables.solver_error(),
-        "equal quality": own_tables.equal_quality(),
-        "eight schools": own_tables.eight_schools(),
-        "regressions": own_tables.regression_quality(),
-        "regressions, scenarios": own_tables.regression_scenarios(),
-        "regressions, tables": own_tables.regression_tables(),
-        "regressions, speed": own_tables.regression_speed(),
-        "warm start": own_tables.warm_start(),
-        "sbibm": own_tables.sbibm(),
         "training": training("glm?.csv"),
         "training laplace": training("glm?-laplace.csv"),
         "training without likelihood": training("glm?-gaussian.csv"),
     }
-    before = README.read_text(encoding="utf-8")
-    after = filled(before, tables)
-    if options.check:
-        if before != after:
-            print("README.md differs from the recorded files; run python benchmarks/readme_tables.py.", file=sys.stderr)
-        return int(before != after)
-    README.write_text(after, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    for prefix, records, shown, scenarios in (
+        ("", regression, SHOWN, SCENARIOS),
+        ("factor analysis, ", factor, FACTOR_SHOWN, FACTOR_SCENARIOS),
+        ("mixtures, ", mixture, MIXTURE_SHOWN, MIXTURE_SCENARIOS),
+        ("loadings, ", loadings, EFA_SHOWN, EFA_SCENARIOS),
+    ):
+        for split, name in SPLITS.items():
+            found[prefix + name] = quality(records, summarize(records), split, shown, scenarios)
+    for prefix, records, shown, scenarios in (
+        ("", regression, RIVALS, SCENARIOS),
+        ("factor analysis, ", factor, UNLABELLED_RIVALS, FACTOR_SCENARIOS),
+        ("mixtures, ", mixture, UNLABELLED_RIVALS, MIXTURE_SCENARIOS),
+    ):
+        for metric in ("mmd", "w2"):
+            found[prefix + metric.upper()] = rivals(records, metric, shown, scenarios)
+    return found

@@ -1,4 +1,4 @@
-"""Tables of the README about speed, from recorded files."""
+"""Tables of speed, from recorded files, as Markdown."""
 
 from __future__ import annotations
 

@@ -174,10 +174,22 @@ class TestMakefile:
         assert targets == ["demo", "test"]
 
 
-def test_the_tables_of_the_readme_are_those_of_the_recorded_files() -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "readme_tables.py"), "--check"]
+def test_the_tables_of_all_pages_are_those_of_the_recorded_files() -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "result_pages.py"), "--check"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
+
+
+def test_links_of_the_readme_lead_to_files_and_headings() -> None:
+    """Those within the documentation are checked when it is built."""
+    links = re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert len(links) > 5
+    for path, anchor in links:
+        page = ROOT / (path or "README.md")
+        assert page.exists(), path
+        headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+        slugs = {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
+        assert not anchor or anchor in slugs, f"{path}#{anchor}"
 
 
 def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> None:
