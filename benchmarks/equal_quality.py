@@ -23,9 +23,10 @@ from icl_bayes.benchmark.records import REFERENCE_METHOD, Record
 from icl_bayes.benchmark.settings import TEST_SEED, EvaluationConfig, EvaluationSettings
 
 NAME, EXCESS = "equal_quality", 0.03
-STEPS = ("", "@2", "@3")
-"""Of the network's solver: as trained for, or fewer, which moves may make up for."""
-NETWORK = [f"icl{steps}{polish}" for steps in STEPS for polish in ("", *(f"+polish@{k}" for k in (1, 2, 5, 10)))]
+STEPS = {"fa": ("", "@2", "@3"), "gmm": ("", "@2", "@4")}
+"""Of the network's solver: its own number, or fewer, which moves may make up for."""
+MOVES = ("", *(f"+polish@{moves}" for moves in (1, 2, 5, 10)))
+NETWORK = {family: [f"icl{steps}{moves}" for steps in own for moves in MOVES] for family, own in STEPS.items()}
 RIVALS = {
     "fa": [
         *(f"parallel_hmc@{moves}:prior" for moves in (5, 10, 20, 40, 80, 160)),
@@ -87,7 +88,7 @@ def main() -> None:
             settings = EvaluationSettings(
                 family=options.family,
                 scenario=scenario,
-                methods=NETWORK + RIVALS[options.family],
+                methods=NETWORK[options.family] + RIVALS[options.family],
                 num_datasets=options.datasets,
                 num_rows=num_rows,
                 seed=TEST_SEED,

@@ -30,6 +30,7 @@ _BASELINES: dict[str, Callable[..., Any]] = {
     "vi_iaf": partial(VariationalSampler, guide="iaf"),
     "vi_fixed_point": partial(GaussianSampler, kind="variational"),
     "importance_moments": partial(GaussianSampler, kind="pilots"),
+    "importance_warped": partial(GaussianSampler, kind="warped"),
 }
 _PARALLEL_HMC = re.compile(rf"parallel_hmc@(\d+)(?::({'|'.join(STARTS)}))?")
 

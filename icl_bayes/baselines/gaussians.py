@@ -149,6 +149,13 @@ def pilots_of(task: Task, dataset: Dataset, num_rounds: int = 3) -> tuple[Affine
     return affine, GaussianInfo(jnp.zeros(()), info.is_finite, jnp.asarray(-jnp.inf))
 
 
+def warped_of(task: Task, dataset: Dataset, num_rounds: int = 3) -> tuple[Affine, GaussianInfo]:
+    """The same in coordinates with a sharp peak and long tails, as far as the posterior has them."""
+    log_joint = partial(log_joint_of, task, dataset)
+    affine, info = pilot_gaussian(log_joint, task.dim, num_rounds=num_rounds, is_warped=True)
+    return affine, GaussianInfo(jnp.zeros(()), info.is_finite, jnp.asarray(-jnp.inf))
+
+
 def mode_starts_of(task: Task) -> Callable[[Dataset], Array]:
     """Where the modes of a task's posteriors are looked for; a ValueError for a task that does not say."""
     if task.mode_starts is None:
@@ -173,8 +180,14 @@ def modes_of(task: Task, dataset: Dataset, num_steps: int = 24) -> tuple[Gaussia
     return modes, GaussianInfo(info.decrement, info.is_finite, jnp.asarray(-jnp.inf))
 
 
-_KINDS = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of}
-_NAMES = {"laplace": "laplace", "variational": "vi_fixed_point", "pilots": "importance_moments"}
+GAUSSIANS = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of, "warped": warped_of}
+"""By the name of the base that they are."""
+_NAMES = {
+    "laplace": "laplace",
+    "variational": "vi_fixed_point",
+    "pilots": "importance_moments",
+    "warped": "importance_warped",
+}
 
 
 def gaussian_health(
@@ -199,7 +212,8 @@ class GaussianSampler:
     Attributes:
         task: the model; its coordinates decide how Gaussian the posterior is.
         kind: ``laplace`` (mode and inverse Hessian of the log joint), ``variational`` (the Gaussian closest to the
-            posterior) or ``pilots`` (the one with its moments). Flows of informed networks are based on the last two.
+            posterior), ``pilots`` (the one with its moments) or ``warped`` (the same in coordinates with a sharp peak
+            and long tails, as far as the posterior has them). Informed networks start from the last three.
     """
 
     task: Task
@@ -208,9 +222,11 @@ class GaussianSampler:
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"Unknown kind {self.kind!r} of a Gaussian approximation; choices: {', '.join(_KINDS)}.")
-        if self.kind == "pilots" and self.task.dim > MAX_PILOT_DIM:
+        if self.kind not in GAUSSIANS:
+            raise ValueError(
+                f"Unknown kind {self.kind!r} of a Gaussian approximation; choices: {', '.join(GAUSSIANS)}."
+            )
+        if self.kind in ("pilots", "warped") and self.task.dim > MAX_PILOT_DIM:
             raise ValueError(
                 f"Moments by importance sampling are for tasks of at most {MAX_PILOT_DIM} dimensions; "
                 f"{self.task.name!r} has {self.task.dim}. Use vi_fixed_point."
@@ -221,7 +237,7 @@ class GaussianSampler:
         """Independent draws; ``health`` holds ``newton_decrement``, nats left to the end of the search."""
         check_num_draws(num_draws)
         dataset = self.task.prepare(dataset)
-        approximation = _KINDS[self.kind]
+        approximation = GAUSSIANS[self.kind]
 
         def draw(rng_key: Array, dataset: Dataset) -> tuple[dict[str, Any], GaussianInfo]:
             affine, info = approximation(self.task, dataset)

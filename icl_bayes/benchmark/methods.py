@@ -85,7 +85,7 @@ def variant_of(config: NetworkConfig) -> str:
     """The protocol's name for how a network was built and trained."""
     model, targets = config.model, config.targets
     sees_score = model.base in ("variational", "modes") and model.inputs == "theta_and_score"
-    if model.inputs == "theta_and_denoised" or model.base == "pilots" or sees_score:
+    if model.inputs == "theta_and_denoised" or model.base in ("pilots", "warped") or sees_score:
         return "informed"
     if model.base == "laplace" and model.inputs == "theta":
         return "laplace"

@@ -5,6 +5,7 @@ Time runs from noise at t = 0 to data at t = 1.
 
 from icl_bayes.flow.bases import (
     BASES,
+    GAUSSIAN_BASES,
     LIKELIHOOD_BASES,
     Affine,
     affine_from_curvature,
@@ -34,6 +35,7 @@ from icl_bayes.flow.variational import variational_gaussian
 
 __all__ = [
     "BASES",
+    "GAUSSIAN_BASES",
     "LIKELIHOOD_BASES",
     "LOSSES",
     "MAX_DENOISED",

@@ -1,6 +1,6 @@
 """Sources of the flow: where the ODE starts at t = 0.
 
-A base is an affine map of standard normal noise, ``theta = shift + scale @ u``. Velocities are
+A base is an affine map of standard normal noise, ``theta = shift + scale @ u``, or one that is warped. Velocities are
 learned in the whitened coordinates ``u``, in which the base is N(0, I):
 
 * ``standard``: the paper's, no map at all;
@@ -8,6 +8,8 @@ learned in the whitened coordinates ``u``, in which the base is N(0, I):
 * ``laplace``: mode and curvature of the log joint (:func:`laplace_approximation`);
 * ``variational``: the Gaussian closest to the posterior (:mod:`icl_bayes.flow.variational`);
 * ``pilots``: the Gaussian with the posterior's moments, over all of its modes (:mod:`icl_bayes.flow.pilots`);
+* ``warped``: the same in coordinates with a sharp peak and long tails, as far as the posterior has them
+  (:mod:`icl_bayes.flow.warp`);
 * ``modes``: several such maps, one for each of the posterior's modes (:mod:`icl_bayes.flow.gaussian_modes`).
 """
 
@@ -19,12 +21,15 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.flow.mode_search import LogDensity, Metric, NewtonInfo, find_mode
+from icl_bayes.flow.warp import Warp
 
 Array = jax.Array
 
-BASES = ("standard", "gaussian", "laplace", "variational", "pilots", "modes")
-LIKELIHOOD_BASES = ("laplace", "variational", "pilots", "modes")
+BASES = ("standard", "gaussian", "laplace", "variational", "pilots", "warped", "modes")
+LIKELIHOOD_BASES = ("laplace", "variational", "pilots", "warped", "modes")
 """Bases that are computed from the log joint of a data set."""
+GAUSSIAN_BASES = ("laplace", "variational", "pilots")
+"""Those among them that are one Gaussian in the coordinates of theta."""
 
 
 class Rivals(NamedTuple):
@@ -47,7 +52,7 @@ class Rivals(NamedTuple):
 
 
 class Affine(NamedTuple):
-    """``theta = shift + scale @ u``.
+    """``theta = shift + scale @ u``, then warped if it has a warp.
 
     Attributes:
         shift: ``(dim,)``.
@@ -56,6 +61,7 @@ class Affine(NamedTuple):
             precomputed inverse costs less than a triangular solve per draw.
         log_det: ``()``, ``log |det scale|``.
         rivals: of one of several Gaussians that make a base together.
+        warp: what ``shift + scale @ u`` goes through.
     """
 
     shift: Array
@@ -63,19 +69,32 @@ class Affine(NamedTuple):
     inverse: Array
     log_det: Array
     rivals: Rivals | None = None
+    warp: Warp | None = None
 
     def forward(self, u: Array) -> Array:
         """``theta`` from ``u``; both ``(..., dim)``."""
-        return self.shift + u @ self.scale.T
+        t = self.shift + u @ self.scale.T
+        return t if self.warp is None else self.warp.forward(t)
 
     def backward(self, theta: Array) -> Array:
         """``u`` from ``theta``; both ``(..., dim)``."""
-        return (theta - self.shift) @ self.inverse.T
+        t = theta if self.warp is None else self.warp.backward(theta)
+        return (t - self.shift) @ self.inverse.T
+
+    def log_volume(self, u: Array) -> Array:
+        """``log |det d theta / d u|`` at ``u (..., dim)``, ``(...)`` or the same everywhere, ``()``."""
+        return self.log_det if self.warp is None else self.log_det + self.warp.log_slope(self.shift + u @ self.scale.T)
 
     def log_prob(self, theta: Array) -> Array:
-        """Log density at ``theta (..., dim)`` of the Gaussian, ``(...)``."""
+        """Log density at ``theta (..., dim)`` of the base alone, ``(...)``."""
         u = self.backward(theta)
-        return -0.5 * (jnp.sum(u**2, axis=-1) + u.shape[-1] * jnp.log(2.0 * jnp.pi)) - self.log_det
+        return -0.5 * (jnp.sum(u**2, axis=-1) + u.shape[-1] * jnp.log(2.0 * jnp.pi)) - self.log_volume(u)
+
+    def score(self, u: Array, score: Array) -> Array:
+        """Gradient in ``u`` of a log density of ``u`` whose gradient as one of theta is known; all ``(dim,)``."""
+        if self.warp is None:
+            return score @ self.scale
+        return jax.grad(lambda u: self.forward(u) @ jax.lax.stop_gradient(score) + self.log_volume(u))(u)
 
     def log_share(self, theta: Array) -> Array:
         """Log of this Gaussian's share of the base at ``theta (dim,)``, ``()``: zero where it is alone."""

@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import logsumexp
 
-from icl_bayes.flow.bases import Affine, affine_from_curvature
+from icl_bayes.flow.bases import Affine, affine_from_curvature, identity_affine
 from icl_bayes.flow.mode_search import LogDensity
 from icl_bayes.flow.variational import gaussian_points
+from icl_bayes.flow.warp import Warp, candidates, identity_warp
 
 Array = jax.Array
 
@@ -133,25 +134,50 @@ def find_pilots(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3) ->
     return jax.lax.scan(refine, first, None, length=num_rounds)[0]
 
 
-def pilot_gaussian(log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3) -> tuple[Affine, PilotInfo]:
+def pilot_gaussian(
+    log_density_fn: LogDensity, dim: int, *, num_rounds: int = 3, is_warped: bool = False
+) -> tuple[Affine, PilotInfo]:
     """The Gaussian with the moments of a density, by importance sampling from fixed points; traceable.
 
     It covers all modes that the points find, where one found by climbing or by a variational bound sits in one.
-    Arguments and errors are those of :func:`find_pilots`.
+    Other arguments and errors are those of :func:`find_pilots`.
+
+    Args:
+        is_warped: take the coordinates, of those in :mod:`icl_bayes.flow.warp`, in which the points are most likely
+            under a Gaussian with their moments.
     """
-    return _gaussian_of(*find_pilots(log_density_fn, dim, num_rounds=num_rounds))
+    return _gaussian_of(*find_pilots(log_density_fn, dim, num_rounds=num_rounds), is_warped)
 
 
-def pilot_sample(log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3) -> Array:
+def pilot_sample(
+    log_density_fn: LogDensity, dim: int, num: int, *, num_rounds: int = 3, is_warped: bool = False
+) -> Array:
     """``num`` draws, about, of a density, in the coordinates of :func:`pilot_gaussian`, ``(num, dim)``."""
     points, log_weights = find_pilots(log_density_fn, dim, num_rounds=num_rounds)
-    affine, _ = _gaussian_of(points, log_weights)
+    affine, _ = _gaussian_of(points, log_weights, is_warped)
     return affine.backward(systematic_sample(points, tempered(log_weights, MIN_EFFECTIVE), num))
 
 
-def _gaussian_of(points: Array, log_weights: Array) -> tuple[Affine, PilotInfo]:
-    mean, covariance = weighted_moments(points, tempered(log_weights, MIN_EFFECTIVE))
-    is_finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(covariance))
-    mean, covariance = jnp.where(is_finite, mean, 0.0), jnp.where(is_finite, covariance, jnp.eye(len(mean)))
-    info = PilotInfo(effective_number(log_weights), is_finite)
-    return affine_from_curvature(mean, jnp.linalg.inv(covariance)), info
+def _gaussian_of(points: Array, log_weights: Array, is_warped: bool) -> tuple[Affine, PilotInfo]:
+    smooth = tempered(log_weights, MIN_EFFECTIVE)
+    affine = _likeliest_warp(points, smooth) if is_warped else _by_moments(points, smooth)
+    is_finite = jax.tree.reduce(jnp.logical_and, jax.tree.map(lambda leaf: jnp.all(jnp.isfinite(leaf)), affine))
+    dim = points.shape[1]
+    otherwise = identity_affine(dim)._replace(warp=identity_warp(dim) if is_warped else None)
+    affine = jax.tree.map(lambda found, other: jnp.where(is_finite, found, other), affine, otherwise)
+    return affine, PilotInfo(effective_number(log_weights), is_finite)
+
+
+def _by_moments(points: Array, log_weights: Array) -> Affine:
+    mean, covariance = weighted_moments(points, log_weights)
+    return affine_from_curvature(mean, jnp.linalg.inv(covariance))
+
+
+def _likeliest_warp(points: Array, log_weights: Array) -> Affine:
+    def judged(warp: Warp) -> tuple[Affine, Array]:
+        affine = _by_moments(warp.backward(points), log_weights)._replace(warp=warp)
+        return affine, jax.nn.softmax(log_weights) @ affine.log_prob(points)
+
+    affines, log_likelihoods = jax.vmap(judged)(candidates(points, log_weights))
+    best = jnp.argmax(jnp.where(jnp.isfinite(log_likelihoods), log_likelihoods, -jnp.inf))
+    return jax.tree.map(lambda leaf: leaf[best], affines)

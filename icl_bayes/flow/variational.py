@@ -125,7 +125,7 @@ def variational_gaussian(
         move = (vectors / precision) @ (vectors.T @ iterate.mean_score)
         move = length * move * jnp.minimum(1.0, MAX_SHIFT / jnp.maximum(jnp.linalg.norm(move), 1e-12))
         root = precision ** (0.5 * length)
-        shift, scale, inverse, log_det, _ = iterate.affine
+        shift, scale, inverse, log_det, *_ = iterate.affine
         return Affine(
             shift + scale @ move,
             scale @ ((vectors / root) @ vectors.T),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from icl_bayes.flow import BASES, LIKELIHOOD_BASES
+from icl_bayes.flow import BASES, GAUSSIAN_BASES
 
 ENCODERS = ("transformer", "inducing", "mlp", "columns")
 LAYOUTS = ("single", "coordinate", "component", "column")
@@ -83,11 +83,11 @@ class ModelConfig:
                 f"model.encoder={self.encoder} and model.layout={self.layout}."
             )
         if self.layout == "column" and (
-            self.base not in LIKELIHOOD_BASES
+            self.base not in GAUSSIAN_BASES
             or (self.inputs, self.parametrization, self.smoothed_score) != ("theta_and_score", "residual", True)
         ):
             raise ValueError(
-                f"model.layout=column needs model.base={' or '.join(LIKELIHOOD_BASES)}, model.inputs=theta_and_score, "
+                f"model.layout=column needs model.base={' or '.join(GAUSSIAN_BASES)}, model.inputs=theta_and_score, "
                 "model.smoothed_score=true and model.parametrization=residual."
             )
         if self.width % self.heads:

@@ -12,7 +12,7 @@ from icl_bayes.precision import MATMUL_PRECISIONS
 from icl_bayes.tasks import CUSTOM, Task, make_task
 
 SMALL_BUCKET = 64
-METRICS = ("posterior", "prior", "pilots", "modes")
+METRICS = ("posterior", "prior", "pilots", "warped", "modes")
 POOLED_LOSSES = ("stable_target", "stein_target")
 
 
@@ -130,7 +130,8 @@ class TargetsConfig:
             raise ValueError(f"targets.shrunk_share must lie in [0, 1); received {self.shrunk_share}.")
         if self.shrunk_share and (self.metric == "posterior" or self.num_draws == 1):
             raise ValueError(
-                "targets.shrunk_share needs targets.metric=prior, pilots or modes and several draws, which it weights."
+                "targets.shrunk_share needs targets.metric=prior, pilots, warped or modes and several draws, which it "
+                "weights."
             )
         if self.mode_starts < 0:
             raise ValueError(f"targets.mode_starts must not be negative; received {self.mode_starts}.")
@@ -242,8 +243,11 @@ class NetworkConfig:
                 f"targets.metric={self.targets.metric} is for model.base=standard or gaussian; with "
                 f"model.base={self.model.base} the base is the metric."
             )
-        if self.targets.metric == "modes" and self.model.base != "modes":
-            raise ValueError(f"targets.metric=modes needs model.base=modes; received model.base={self.model.base}.")
+        metric = self.targets.metric
+        if metric in ("warped", "modes") and self.model.base != metric:
+            raise ValueError(
+                f"targets.metric={metric} needs model.base={metric}; received model.base={self.model.base}."
+            )
         if self.model.inputs == "theta_and_denoised" and self.model.base != "standard":
             raise ValueError(
                 f"model.inputs=theta_and_denoised needs model.base=standard; received model.base={self.model.base}."

@@ -22,11 +22,12 @@ def summaries_of(config: ModelConfig, task: Task, dataset: Dataset) -> Array:
     """
     if task.summaries is not None:
         return task.summaries(dataset)
-    if config.base == "pilots":
-        return pilot_sample(lambda theta: task.log_joint(theta, dataset), task.dim, NUM_SAMPLED)
+    if config.base in ("pilots", "warped"):
+        log_joint = lambda theta: task.log_joint(theta, dataset)  # noqa: E731
+        return pilot_sample(log_joint, task.dim, NUM_SAMPLED, is_warped=config.base == "warped")
     raise ValueError(
-        "model.summaries=true is for tasks that summarize their data, such as mixtures, and for model.base=pilots; "
-        f"task {task.name!r} does not, and the base is {config.base!r}. Set model.summaries=false."
+        "model.summaries=true is for tasks that summarize their data, such as mixtures, and for model.base=pilots or "
+        f"warped; task {task.name!r} does not, and the base is {config.base!r}. Set model.summaries=false."
     )
 
 

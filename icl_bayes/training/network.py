@@ -172,7 +172,7 @@ class Network:
         if with_log_prob:
             flow = self.flow_map(params, dataset, affine, solver)
             x, log_det = jax.vmap(lambda z: value_and_log_det(flow, z))(noise)
-            log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_det
+            log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_volume(x)
             is_finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(log_prob))
         else:
             solution = transport(self.path, self._velocity_of(params, dataset, affine), noise, solver)
@@ -224,7 +224,7 @@ class Network:
         usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
         tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
         found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
-        return Inverted(self.noise.log_prob(found.z) - found.log_det - affine.log_det, found.residual)
+        return Inverted(self.noise.log_prob(found.z) - found.log_det - affine.log_volume(u), found.residual)
 
     def velocity_maker(self, params: Params, dataset: Dataset) -> Callable[[Affine], Velocity]:
         """Velocity fields of a prepared data set, one for each base; its encoding is the same for all."""
@@ -256,7 +256,7 @@ class Network:
         else:
             affine = targets.affine if config.model.base in LIKELIHOOD_BASES else identity_affine(dim)
         x1 = jax.lax.stop_gradient(jax.vmap(affine.backward)(targets.theta))
-        in_base = None if targets.scores is None else jax.lax.stop_gradient(targets.scores @ affine.scale)
+        in_base = None if targets.scores is None else jax.lax.stop_gradient(jax.vmap(affine.score)(x1, targets.scores))
         pool, x1 = self._regressed_on(jax.random.fold_in(time_key, 1), Pool(x1, targets.log_weights, in_base))
         num_draws = len(x1)
         dataset = targets.dataset

@@ -15,7 +15,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from icl_bayes.baselines.gaussians import GaussianInfo, laplace_of, modes_of, pilots_of, variational_of
+from icl_bayes.baselines.gaussians import GAUSSIANS, GaussianInfo, laplace_of, modes_of, variational_of
 from icl_bayes.flow import LIKELIHOOD_BASES, Affine, affine_from_curvature, identity_affine
 from icl_bayes.precision import full_precision
 from icl_bayes.tasks import Features, Task
@@ -29,7 +29,7 @@ MAX_RIVAL = -4.6
 """Log mass of a second mode, relative to the one taken, from which on it is not either: one percent."""
 
 
-STEP_SIZE_OCTAVES = {"posterior": 1, "prior": 5, "pilots": 3, "modes": 2}
+STEP_SIZE_OCTAVES = {"posterior": 1, "prior": 5, "pilots": 3, "warped": 3, "modes": 2}
 """Step sizes by metric: the given one, its half, and so on."""
 SHRINKAGE = (0.5, 0.25, 0.125)
 """Of theta, in simulations from a shrunken prior; they are equally likely."""
@@ -80,7 +80,7 @@ def exact_start_chain(
     kernel = blackjax.hmc.build_kernel()
 
     def whitened(u: Array) -> Array:
-        return log_density_fn(affine.forward(u))
+        return log_density_fn(affine.forward(u)) + affine.log_volume(u)
 
     def move(state: blackjax.mcmc.hmc.HMCState, rng_key: Array):
         jitter_key, hmc_key = jax.random.split(rng_key)
@@ -114,15 +114,14 @@ def exact_start_chain(
 def likelihood_base(
     kind: str, task: Task, dataset: Dataset, config: TargetsConfig | None = None
 ) -> tuple[Affine, GaussianInfo]:
-    """The base computed from the log joint of a data set, ``laplace``, ``variational`` or ``pilots``.
+    """The base computed from the log joint of a data set, ``laplace``, ``variational``, ``pilots`` or ``warped``.
 
     Args:
         config: bounds on the number of steps and starts. By default those of the baselines: one data set at
             hand is worth more patience than one of many to train on, which is discarded if not found by then.
     """
-    fn = {"laplace": laplace_of, "variational": variational_of, "pilots": pilots_of}[kind]
-    if config is None or kind == "pilots":
-        return fn(task, dataset)
+    if config is None or kind in ("pilots", "warped"):
+        return GAUSSIANS[kind](task, dataset)
     if kind == "laplace":
         return laplace_of(task, dataset, config.newton_steps, num_starts=config.mode_starts or None)
     return variational_of(task, dataset, config.newton_steps, config.variational_steps, config.mode_starts or None)
