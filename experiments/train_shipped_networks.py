@@ -31,7 +31,7 @@ FACTOR_OVERRIDES = {
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
 FACTOR_INFORMED = {
-    2: ["model.inputs=theta", "training.batch_size=128", "training.num_steps=6400"],
+    2: ["model.base=warped", "targets.metric=warped", "model.inputs=theta", "flow.solver=multistep"],
     4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
 }
 """The same of those that start from the moments of an importance sample."""
