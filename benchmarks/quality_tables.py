@@ -26,11 +26,12 @@ SHOWN = {
 
 FACTOR_SCENARIOS = [str(number) for number in range(1, 7)]
 FACTOR_SHOWN = {
-    ("icl", "informed"): "network (`informed`, 12 evaluations)",
+    ("icl", "informed"): "network (`informed`, 12 evaluations, in scenario 2 six)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("icl", "exact_start"): "network without likelihood (`exact_start`, 12 evaluations)",
     ("parallel_hmc", "prior start"): "5 moves of parallel HMC from the prior",
-    ("importance_moments", ""): "its base alone (`importance_moments`)",
+    ("importance_moments", ""): "moments of an importance sample, base of 4 (`importance_moments`)",
+    ("importance_warped", ""): "the same in coordinates with a peak, base of 2 (`importance_warped`)",
     ("vi_fixed_point", ""): "closest Gaussian",
     ("laplace", ""): "Laplace approximation",
 }
@@ -90,6 +91,7 @@ UNLABELLED_RIVALS = {
     ("vi_iaf", "", ""): "IAF VI",
     ("laplace", "", ""): "Laplace approximation",
     ("importance_moments", "", ""): "moments of an importance sample",
+    ("importance_warped", "", ""): "the same in coordinates with a peak",
     ("parallel_hmc", "prior start", "moves=5"): "parallel HMC, 5 moves from the prior",
     ("parallel_hmc", "em start", "moves=5"): "parallel HMC, 5 moves from EM modes",
     ("parallel_hmc", "em start", "moves=20"): "parallel HMC, 20 moves from EM modes",

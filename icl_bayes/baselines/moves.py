@@ -205,7 +205,7 @@ def polish(
         ``(num_stretches, num, dim)``, and how the moves went.
     """
     if not supports_alignment(task):
-        space = Space(lambda u: task.log_joint(affine.forward(u), dataset))
+        space = Space(affine.pulled_back(lambda theta: task.log_joint(theta, dataset)))
         settings = step_sizes(jnp.ones(task.dim))
         starts, pilots = affine.backward(starts), affine.backward(pilots)
         moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves, num_stretches)

@@ -199,7 +199,7 @@ class ParallelHmcSampler:
         if self.num_moves:
             moved = parallel_moves(
                 rng_key,
-                lambda u: self.task.log_joint(affine.forward(u), dataset),
+                affine.pulled_back(lambda theta: self.task.log_joint(theta, dataset)),
                 starts,
                 num_moves=self.num_moves,
                 num_steps=self.num_steps,

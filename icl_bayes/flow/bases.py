@@ -85,6 +85,12 @@ class Affine(NamedTuple):
         """``log |det d theta / d u|`` at ``u (..., dim)``, ``(...)`` or the same everywhere, ``()``."""
         return self.log_det if self.warp is None else self.log_det + self.warp.log_slope(self.shift + u @ self.scale.T)
 
+    def pulled_back(self, log_density_fn: LogDensity) -> LogDensity:
+        """The log density of ``u`` if that of theta is ``log_density_fn``, both up to a constant."""
+        if self.warp is None:
+            return lambda u: log_density_fn(self.forward(u))
+        return lambda u: log_density_fn(self.forward(u)) + self.log_volume(u)
+
     def log_prob(self, theta: Array) -> Array:
         """Log density at ``theta (..., dim)`` of the base alone, ``(...)``."""
         u = self.backward(theta)

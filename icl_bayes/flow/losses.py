@@ -187,7 +187,7 @@ def balanced_loss(loss: Array, log_density_fn: Callable[[Array], Array], affine:
     """
 
     def residual(u: Array) -> Array:
-        return jax.grad(lambda v: log_density_fn(affine.forward(v)))(u) + u
+        return jax.grad(affine.pulled_back(log_density_fn))(u) + u
 
     residuals = jax.vmap(residual)(noise)
     squares = jnp.where(jnp.isfinite(residuals), residuals, 0.0) ** 2

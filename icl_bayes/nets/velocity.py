@@ -27,7 +27,7 @@ def residual_score(log_density_fn: LogDensity, affine: Affine, u: Array) -> Arra
 
     Zero everywhere when the density is Gaussian and the base matches it.
     """
-    return jax.grad(lambda u: log_density_fn(affine.forward(u)) + affine.log_volume(u))(u) + u
+    return jax.grad(affine.pulled_back(log_density_fn))(u) + u
 
 
 MIN_SIGMA = 1e-4

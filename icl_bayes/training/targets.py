@@ -79,8 +79,7 @@ def exact_start_chain(
     dim = theta.shape[0]
     kernel = blackjax.hmc.build_kernel()
 
-    def whitened(u: Array) -> Array:
-        return log_density_fn(affine.forward(u)) + affine.log_volume(u)
+    whitened = affine.pulled_back(log_density_fn)
 
     def move(state: blackjax.mcmc.hmc.HMCState, rng_key: Array):
         jitter_key, hmc_key = jax.random.split(rng_key)

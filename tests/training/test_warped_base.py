@@ -10,6 +10,7 @@ from jax.scipy.special import logsumexp
 from scipy import stats
 from two_roots import data, on_grid, two_roots_task
 
+from icl_bayes.baselines.moves import polish
 from icl_bayes.flow import Affine, Solver, identity_affine
 from icl_bayes.flow.warp import Warp
 from icl_bayes.nets import ModelConfig
@@ -85,6 +86,27 @@ def test_chains_in_warped_coordinates_leave_the_law_alone() -> None:
 
 def test_chains_that_forget_the_volume_are_caught() -> None:
     assert np.abs(last_of_chain(-1.0)).max() > 8.0
+
+
+def polished() -> float:
+    """How likely exact draws are as they are after forty moves."""
+    points, log_joint, log_evidence = on_grid(TASK, DATASET)
+    cumulated = np.cumsum(np.exp(np.asarray(log_joint, float) - log_evidence)) * float(points[1] - points[0])
+    exact = np.interp(np.random.default_rng(0).uniform(size=4000), cumulated, np.asarray(points))[:, None]
+    starts, pilots = jnp.asarray(exact[64:], jnp.float32), jnp.asarray(exact[:64], jnp.float32)
+    keys = jax.random.split(jax.random.key(1), len(starts))
+    moved, info = jax.jit(lambda: polish(jax.random.key(2), keys, TASK, DATASET, WARPED, starts, pilots, 40))()
+    assert float(info.acceptance) > 0.02
+    return float(stats.kstest(np.asarray(moved[0, :, 0]), lambda a: np.interp(a, points, cumulated)).pvalue)
+
+
+def test_moves_in_warped_coordinates_leave_the_posterior_alone() -> None:
+    assert polished() > 1e-3
+
+
+def test_moves_that_forget_the_volume_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Affine, "pulled_back", lambda self, density: lambda u: density(self.forward(u)))
+    assert polished() < 1e-6
 
 
 def test_weights_of_draws_give_the_evidence(net, drawn) -> None:
