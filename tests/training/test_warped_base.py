@@ -92,7 +92,7 @@ def polished() -> float:
     """How likely exact draws are as they are after forty moves."""
     points, log_joint, log_evidence = on_grid(TASK, DATASET)
     cumulated = np.cumsum(np.exp(np.asarray(log_joint, float) - log_evidence)) * float(points[1] - points[0])
-    exact = np.interp(np.random.default_rng(0).uniform(size=4000), cumulated, np.asarray(points))[:, None]
+    exact = np.interp(np.random.default_rng(0).uniform(size=20_000), cumulated, np.asarray(points))[:, None]
     starts, pilots = jnp.asarray(exact[64:], jnp.float32), jnp.asarray(exact[:64], jnp.float32)
     keys = jax.random.split(jax.random.key(1), len(starts))
     moved, info = jax.jit(lambda: polish(jax.random.key(2), keys, TASK, DATASET, WARPED, starts, pilots, 40))()
