@@ -18,6 +18,7 @@ from icl_bayes.baselines.mode_moves import mode_moves
 from icl_bayes.baselines.moves import NOT_MOVED, NUM_PILOTS, MoveInfo, polish
 from icl_bayes.flow import Affine, GaussianModes, Solver
 from icl_bayes.flow.bases import Rivals
+from icl_bayes.flow.warp import Warp
 from icl_bayes.inference.program_store import Lowered
 from icl_bayes.training.network import UNKNOWN, Network, ThetaDraws
 from icl_bayes.types import AnyArray, Array, Dataset
@@ -146,6 +147,7 @@ def _any(kind: type[Any]) -> Any:
 
 
 def _any_base(network: Network) -> Any:
-    if network.config.model.base == "modes":
-        return GaussianModes(_any(Affine)._replace(rivals=_any(Rivals)), jnp.zeros(()))
-    return _any(Affine)._replace(rivals=None)
+    kind, affine = network.config.model.base, _any(Affine)._replace(rivals=None, warp=None)
+    if kind == "modes":
+        return GaussianModes(affine._replace(rivals=_any(Rivals)), jnp.zeros(()))
+    return affine._replace(warp=_any(Warp)) if kind == "warped" else affine

@@ -150,14 +150,17 @@ def test_a_result_of_another_structure_is_refused(tmp_path: Path) -> None:
         ProgramStore(tmp_path).lower(Counting(), ARGUMENTS, (0, 1), "it")
 
 
-def test_networks_with_a_store_draw_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["glm/1", "fa/2"])  # one Gaussian, and one that is warped
+def test_networks_with_a_store_draw_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((30, 5))
     dataset = icl_bayes.Dataset(x=x, y=x @ [0.8, 0.4, -0.2, 0.6, 0.1] + 0.7 * rng.standard_normal(30))
+    if name == "fa/2":
+        dataset = icl_bayes.Dataset(x=x[:, :3])
     key = jax.random.key(3)
-    expected = icl_bayes.load("glm/1").sample(key, dataset, 50)
+    expected = icl_bayes.load(name).sample(key, dataset, 50)
     for _ in range(2):
-        net = icl_bayes.load("glm/1")
+        net = icl_bayes.load(name)
         net.store = ProgramStore(tmp_path)
         got = net.sample(key, dataset, 50)
         np.testing.assert_allclose(got.theta, expected.theta, atol=1e-5)
