@@ -31,7 +31,13 @@ FACTOR_OVERRIDES = {
 }
 """What the shipped networks of factor analysis without likelihood at inference change in their experiment."""
 FACTOR_INFORMED = {
-    2: ["model.base=warped", "targets.metric=warped", "model.inputs=theta", "flow.solver=multistep"],
+    # Goes on from 4800 steps of the same without the last four settings, out=runs/fa-2-first, at commit 47eef31, when
+    # the base had no bend.
+    2: [
+        *("model.base=warped", "targets.metric=warped", "model.inputs=theta", "flow.solver=multistep"),
+        *("training.start_from=runs/fa-2-first/network", "training.num_steps=2400"),
+        *("training.learning_rate=1e-3", "training.warmup_fraction=0.05"),
+    ],
     4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
 }
 """The same of those that start from the moments of an importance sample."""

@@ -2,7 +2,8 @@
 
 A Gaussian in coordinates ``t`` becomes, by ``theta = center + width sinh(strength t) / strength`` in every coordinate,
 a law with a sharp peak and long tails (the symmetric sinh-arcsinh law of Jones and Pewsey, 2009); of strength zero it
-stays what it is. A flow that starts from it need not pull most of its draws together.
+stays what it is. A flow that starts from it need not pull most of its draws together. Farther than :data:`BEND` widths
+from the center the map goes on straight, so that tails fall as normal ones, as those of priors do.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 Array = jax.Array
 STRENGTHS = (0.01, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
 """From next to none to a peak of a fortieth of the standard deviation."""
+BEND = 2.0
 MIN_WIDTH = 1e-6
 
 
 class Warp(NamedTuple):
-    """``theta = center + width * sinh(strength * t) / strength``, elementwise.
+    """``theta = center + width * sinh(strength * t) / strength``, elementwise, and straight beyond the bend.
 
     Attributes:
         center, width: ``(dim,)``, the latter positive.
@@ -32,17 +34,26 @@ class Warp(NamedTuple):
 
     def forward(self, t: Array) -> Array:
         """``theta`` from ``t``; both ``(..., dim)``."""
-        return self.center + self.width * jnp.sinh(self.strength * t) / self.strength
+        bend, slope = self._bend()
+        near = jnp.clip(t, -bend, bend)
+        return self.center + self.width * (jnp.sinh(self.strength * near) / self.strength + slope * (t - near))
 
     def backward(self, theta: Array) -> Array:
         """``t`` from ``theta``; both ``(..., dim)``."""
-        return jnp.arcsinh(self.strength * (theta - self.center) / self.width) / self.strength
+        _, slope = self._bend()
+        x = (theta - self.center) / self.width
+        near = jnp.clip(x, -BEND, BEND)
+        return jnp.arcsinh(self.strength * near) / self.strength + (x - near) / slope
 
     def log_slope(self, t: Array) -> Array:
         """``log |d theta / d t|`` at ``t (..., dim)``, summed over coordinates, ``(...)``."""
-        x = jnp.abs(self.strength * t)
-        log_cosh = x + jnp.log1p(jnp.exp(-2.0 * x)) - jnp.log(2.0)
-        return jnp.sum(log_cosh + jnp.log(self.width), axis=-1)
+        bend, _ = self._bend()
+        return jnp.sum(jnp.log(jnp.cosh(self.strength * jnp.clip(t, -bend, bend))) + jnp.log(self.width), axis=-1)
+
+    def _bend(self) -> tuple[Array, Array]:
+        """``t`` where the map bends, and the slope that it has there and beyond, ``()``."""
+        at = self.strength * BEND
+        return jnp.arcsinh(at) / self.strength, jnp.sqrt(1.0 + at**2)
 
 
 def identity_warp(dim: int) -> Warp:

@@ -31,11 +31,17 @@ def found(log_density_fn, **options) -> Affine:
 
 
 def test_the_way_back_and_the_slope() -> None:
-    t = jax.random.normal(jax.random.key(0), (50, 2))
+    t = 1.5 * jax.random.normal(jax.random.key(0), (50, 2))  # on both sides of the bend, at 1.05
     theta = WARP.forward(t)
     np.testing.assert_allclose(WARP.backward(theta), t, atol=1e-5)
     jacobians = jax.vmap(jax.jacfwd(WARP.forward))(t)
     np.testing.assert_allclose(WARP.log_slope(t), np.linalg.slogdet(jacobians)[1], atol=1e-5)
+
+
+def test_tails_are_straight() -> None:
+    far = WARP.forward(jnp.asarray([[2.0, -2.0], [3.0, -3.0], [4.0, -4.0]]))
+    np.testing.assert_allclose(far[2] - far[1], far[1] - far[0], rtol=1e-5)
+    np.testing.assert_allclose(far[1] - far[0], np.asarray([0.7, -1.3]) * 17.0**0.5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("strength", [0.01, 6.0])
