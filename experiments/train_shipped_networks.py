@@ -36,7 +36,7 @@ FACTOR_INFORMED = {
     2: [
         *("model.base=warped", "targets.metric=warped", "model.inputs=theta", "flow.solver=multistep"),
         *("training.start_from=runs/fa-2-first/network", "training.num_steps=2400"),
-        *("training.learning_rate=1e-3", "training.warmup_fraction=0.05"),
+        *("training.learning_rate=0.001", "training.warmup_fraction=0.05"),
     ],
     4: ["model=small", "model.base=pilots", "training.num_steps=4000"],
 }

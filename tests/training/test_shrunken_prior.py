@@ -80,7 +80,7 @@ def test_held_out_data_sets_come_from_the_prior_itself() -> None:
 def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="shrunk_share must lie in"):
         TargetsConfig(shrunk_share=1.0)
-    with pytest.raises(ValueError, match=r"needs targets\.metric=prior, pilots or modes"):
+    with pytest.raises(ValueError, match=r"needs targets\.metric=prior, pilots, warped or modes"):
         TargetsConfig(shrunk_share=0.5)
     with pytest.raises(
         ValueError, match=r"metric must be one of \('posterior', 'prior', 'pilots', 'modes'\); received 'identity'"
