@@ -83,7 +83,8 @@ def test_settings_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"needs targets\.metric=prior, pilots, warped or modes"):
         TargetsConfig(shrunk_share=0.5)
     with pytest.raises(
-        ValueError, match=r"metric must be one of \('posterior', 'prior', 'pilots', 'modes'\); received 'identity'"
+        ValueError,
+        match=r"metric must be one of \('posterior', 'prior', 'pilots', 'warped', 'modes'\); received 'identity'",
     ):
         TargetsConfig(metric="identity")
     standard = dataclasses.replace(
