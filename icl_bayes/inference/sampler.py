@@ -118,27 +118,49 @@ class Sampler:
         return Densities(draws.log_prob - log_volume, log_weight)
 
 
+class CompiledBase(NamedTuple):
+    """:meth:`Sampler.find_base` compiled, for samplers of all sizes and solvers, and the shape of its result."""
+
+    call: Callable[..., Base]
+    out: Any
+
+
 class Program(NamedTuple):
     """The compiled functions of a :class:`Sampler`."""
 
-    find_base: Callable[..., Base]
+    base: CompiledBase
     flow: Callable[..., Drawn]
+
+    def find_base(self, params: Any, dataset: Dataset) -> Base:
+        return self.base.call(params, dataset)
 
     def __call__(self, params: Any, rng_key: Array, dataset: Dataset, first: Array) -> Drawn:
         return self.flow(params, rng_key, dataset, first, self.find_base(params, dataset))
 
 
-def compile_sampler(sampler: Sampler, arguments: tuple[Any, Array, Dataset, Array], lower: Lower) -> Program:
-    """Compile for the shapes of ``arguments``: those of :class:`Program`."""
+def compile_sampler(
+    sampler: Sampler, arguments: tuple[Any, Array, Dataset, Array], lower: Lower, known: CompiledBase | None = None
+) -> Program:
+    """Compile for the shapes of ``arguments``: those of :class:`Program`.
+
+    Args:
+        known: the base of another sampler of the same network, for the same shapes of data sets.
+    """
     params, rng_key, dataset, first = arguments
+    named = dict.fromkeys(sampler.network.task.outputs, 0)
+    drawn = (_any(ThetaDraws), named, _any(MoveInfo), _any(Densities))
+
+    def compile_flow(base: Any) -> Callable[..., Drawn]:
+        return lower(sampler.flow, (params, rng_key, dataset, first, base), drawn).compile()
+
+    if known is not None:
+        return Program(known, compile_flow(known.out))
     # Tracing stays in this thread, whose settings of JAX need not be those of another.
     base = lower(sampler.find_base, (params, dataset), (_any_base(sampler.network), _any(GaussianInfo)))
     with ThreadPoolExecutor(max_workers=1) as pool:
         find_base = pool.submit(base.compile)
-        named = dict.fromkeys(sampler.network.task.outputs, 0)
-        drawn = (_any(ThetaDraws), named, _any(MoveInfo), _any(Densities))
-        flow = lower(sampler.flow, (params, rng_key, dataset, first, base.out), drawn).compile()
-        return Program(find_base.result(), flow)
+        flow = compile_flow(base.out)
+        return Program(CompiledBase(find_base.result(), base.out), flow)
 
 
 def _any(kind: type[Any]) -> Any:

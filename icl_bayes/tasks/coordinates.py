@@ -28,6 +28,7 @@ earlier sites, so hierarchical priors become non-centred by themselves.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -350,6 +351,29 @@ class _Broadcast:
 
     def shape(self) -> tuple[int, ...]:
         return self._shape
+
+    @classmethod
+    def joined(cls, laws: list[_Broadcast]) -> _Broadcast:
+        """The parameters of laws of one kind, one after the other."""
+        found = cls.__new__(cls)
+        names = [name for name in vars(laws[0]) if name != "_shape"]
+        for name in names:
+            setattr(found, name, jnp.concatenate([jnp.ravel(getattr(law, name)) for law in laws]))
+        found._shape = (sum(math.prod(law.shape()) for law in laws),)
+        return found
+
+
+def joined(resolved: list[tuple[Coordinate, Any]]) -> tuple[Coordinate, Any]:
+    """One coordinate for several sites ``resolved`` to the same elementwise one, which reads their laws in a row.
+
+    Raises:
+        ValueError: for sites whose coordinates differ, or are not elementwise.
+    """
+    names = sorted({coordinate.name for coordinate, _ in resolved})
+    laws = [fn for _, fn in resolved]
+    if len(names) > 1 or not all(isinstance(fn, _Broadcast) for fn in laws):
+        raise ValueError(f"Only sites with one elementwise coordinate can be mapped together; received {names}.")
+    return resolved[0][0], _Broadcast.joined(laws)
 
 
 class _MultivariateNormal:

@@ -31,6 +31,7 @@ import numpyro.distributions as dist
 from jax.scipy.special import digamma, gammaln, log_ndtr, logsumexp
 from numpyro.distributions import constraints
 
+from icl_bayes.tasks.normal_tails import log_erfcx
 from icl_bayes.types import AnyArray, Array
 
 LOADINGS = ("normal", "laplace")
@@ -149,22 +150,6 @@ def _skew_normal(x: Array, variance: Array, skew: Array) -> Array:
     return _LOG_2 + _normal(x, total) + log_ndtr(x * skew / jnp.sqrt(variance * total))
 
 
-_LOG_ERFCX = (
-    -1.2655121,
-    0.99999855,
-    0.37507448,
-    0.081756792,
-    -0.068137703,
-    -0.26409588,
-    0.42285966,
-    -1.3866667,
-    2.5901292,
-    -2.3462724,
-    1.0502335,
-    -0.18936746,
-)
-"""Coefficients, the constant first, of the polynomial that agrees with ``log(erfcx(2 / t - 2) / t)`` at the Chebyshev
-points of the unit interval."""
 _NARROW = 1e-2
 """Scale, in standard deviations of the normal part, below which an exponential part adds its mean and variance alone;
 what that leaves out is of the order of the cube."""
@@ -177,17 +162,11 @@ def _normal_exponential(x: Array, variance: Array, scale: Array) -> Array:
     standardized, ratio = jnp.where(scale < 0, -x, x) / sd, sd / width
     excess = standardized - ratio
     # Left of the bend the textbook form is a difference of large numbers; the scaled error function has none.
-    log_scaled = _log_erfcx(jnp.abs(excess) / _SQRT_2)
+    log_scaled = log_erfcx(jnp.abs(excess) / _SQRT_2)
     left = -0.5 * standardized**2 - _LOG_2 + log_scaled
     right = ratio * (0.5 * ratio - standardized) + jnp.log1p(-0.5 * jnp.exp(log_scaled - 0.5 * excess**2))
     wide = jnp.where(excess < 0, left, right) - jnp.log(width)
     return jnp.where(jnp.abs(scale) < _NARROW * sd, _normal(x - scale, variance + scale**2), wide)
-
-
-def _log_erfcx(x: Array) -> Array:
-    """``log(exp(x^2) erfc(x))`` for ``x >= 0``, to 5e-7."""
-    t = 1.0 / (1.0 + 0.5 * x)
-    return jnp.log(t) + jnp.polyval(jnp.asarray(_LOG_ERFCX[::-1], t.dtype), t)
 
 
 def inverse_gamma_nodes(concentration: Array, rate: Array, num: int) -> tuple[Array, Array]:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import numpyro.distributions as dist
-from numpyro.primitives import Messenger
+from numpyro.primitives import Messenger, apply_stack
 
-from icl_bayes.tasks.coordinates import resolve
+from icl_bayes.tasks.coordinates import joined, resolve
 from icl_bayes.types import Array
 
 
@@ -23,6 +24,21 @@ class Site(NamedTuple):
     coordinate: str
 
 
+def announce(laws: Mapping[str, Any]) -> None:
+    """Tell, in a program, of sites to come whose laws are of one kind and do not depend on one another.
+
+    :class:`InCoordinates` maps all of them at once, which makes programs, and the time it takes to compile them, much
+    smaller where the map is long; to all other handlers it says nothing.
+
+    Args:
+        laws: ``{site: distribution}``, as in the ``numpyro.sample`` statements that follow.
+    """
+    apply_stack({"type": _ANNOUNCED, "laws": laws, "value": ()})
+
+
+_ANNOUNCED = "announced"
+
+
 class InCoordinates(Messenger):
     """Replaces each latent site's value by a function of its block of ``theta``.
 
@@ -33,16 +49,31 @@ class InCoordinates(Messenger):
     def __init__(self, fn, theta: Array, sites: Mapping[str, Site], overrides: Mapping[str, str]) -> None:
         self.theta, self.sites, self.overrides = theta, sites, overrides
         self.log_prior = jnp.zeros(())
+        self._announced: dict[str, Array] = {}
         super().__init__(fn)
 
     def process_message(self, msg: dict) -> None:
-        if msg["type"] != "sample" or msg["is_observed"] or msg["name"] not in self.sites:
-            return
-        site = self.sites[msg["name"]]
-        u = jax.lax.dynamic_slice_in_dim(self.theta, site.start, site.size).reshape(site.shape)
-        coordinate, fn = resolve(msg["fn"], self.overrides.get(msg["name"]))
-        msg["value"], log_density = coordinate.constrain(fn, u)
+        if msg["type"] == _ANNOUNCED:
+            self._map_together(msg["laws"])
+            msg["stop"] = True
+        elif msg["type"] == "sample" and not msg["is_observed"] and msg["name"] in self.sites:
+            msg["value"] = self._announced.pop(msg["name"], None)
+            if msg["value"] is None:
+                coordinate, fn = resolve(msg["fn"], self.overrides.get(msg["name"]))
+                msg["value"], log_density = coordinate.constrain(fn, self._block(msg["name"]))
+                self.log_prior = self.log_prior + log_density
+
+    def _block(self, name: str) -> Array:
+        site = self.sites[name]
+        return jax.lax.dynamic_slice_in_dim(self.theta, site.start, site.size).reshape(site.shape)
+
+    def _map_together(self, laws: Mapping[str, Any]) -> None:
+        coordinate, fn = joined([resolve(law, self.overrides.get(name)) for name, law in laws.items()])
+        values, log_density = coordinate.constrain(fn, jnp.concatenate([self._block(name).ravel() for name in laws]))
         self.log_prior = self.log_prior + log_density
+        ends = np.cumsum([self.sites[name].size for name in laws])
+        for name, part in zip(laws, jnp.split(values, ends[:-1]), strict=True):
+            self._announced[name] = part.reshape(self.sites[name].shape)
 
 
 def observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:

@@ -22,6 +22,7 @@ from icl_bayes.tasks.coefficient_priors import DEFAULT_SHAPE, MixedPrior, code_o
 from icl_bayes.tasks.data_checks import require_finite
 from icl_bayes.tasks.distributions import CountByLogMean, LogGamma, PoissonByLogMean
 from icl_bayes.tasks.glm_starts import gamma_starts
+from icl_bayes.tasks.program import announce
 from icl_bayes.tasks.regression_tokens import ROLES, Priors, view_of
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
@@ -146,13 +147,15 @@ def make_program(family: str, num_columns: int, *, intercept: bool, num_missing:
     def regression(dataset: Dataset) -> None:
         constants, rows = dataset.constants, dataset.rows
         linear = jnp.asarray(rows["offset"])
+        present = {"intercept": intercept, "beta": num_columns > 0, response.dispersion: bool(response.dispersion)}
+        named = {response.dispersion: "dispersion"}
+        priors = {site: _prior(constants, named.get(site, site)) for site, is_there in present.items() if is_there}
+        announce(priors)
         if intercept:
-            linear = linear + numpyro.sample("intercept", _prior(constants, "intercept"))
+            linear = linear + numpyro.sample("intercept", priors["intercept"])
         if num_columns:
-            beta = numpyro.sample("beta", _prior(constants, "beta").to_event(1))
-        dispersion = None
-        if response.dispersion:
-            dispersion = numpyro.sample(response.dispersion, _prior(constants, "dispersion"))
+            beta = numpyro.sample("beta", priors["beta"].to_event(1))
+        dispersion = numpyro.sample(response.dispersion, priors[response.dispersion]) if response.dispersion else None
         if num_columns:
             linear = linear + rows["x"] @ beta
         if num_missing:

@@ -12,6 +12,7 @@ import pytest
 from training.conftest import tiny_config
 
 import icl_bayes
+from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.flow import Path, Solver
 from icl_bayes.inference import AmortizedPosterior
 from icl_bayes.inference.buckets import padded_length
@@ -104,6 +105,24 @@ def test_draws_that_are_not_finite_are_never_returned(net: AmortizedPosterior) -
     broken._programs = {}
     with pytest.raises(ValueError, match="draws that are not finite"):
         broken.sample(jax.random.key(0), data(25), 7)
+
+
+def test_samplers_of_one_shape_share_the_base(net: AmortizedPosterior, monkeypatch) -> None:
+    fresh = dataclasses.replace(net, programs=ProgramCache())
+    fresh._programs, found = {}, []
+    find_base = fresh.network.find_base
+    monkeypatch.setattr(
+        type(fresh.network), "find_base", lambda self, *arguments: found.append(0) or find_base(*arguments)
+    )
+    key, dataset = jax.random.key(0), data(25)
+    draws = fresh.sample(key, dataset, 7)
+    fresh.sample(key, dataset, 7, polish=2)
+    fresh.sample(key, dataset, 5, with_log_prob=True)
+    fresh.base_of(fresh.prepare(dataset).pad_rows(fresh.padded_length(25)))
+    assert len(found) == 1
+    fresh.sample_batch(key, [dataset, dataset], 7)
+    assert len(found) == 2  # for stacked data sets, another one
+    np.testing.assert_array_equal(draws["beta"], net.sample(key, dataset, 7)["beta"])
 
 
 def test_the_flat_encoder_answers_for_fewer_rows_than_it_was_built_for(tmp_path) -> None:

@@ -11,10 +11,11 @@ import numpy as np
 import numpyro.distributions as dist
 import pytest
 import scipy.integrate
+import scipy.special
 import scipy.stats
 
 from icl_bayes.tasks.coordinates import resolve
-from icl_bayes.tasks.normal_tails import inverse_normal_ramp, normal_ramp
+from icl_bayes.tasks.normal_tails import inverse_normal_ramp, log_erfcx, log_upper_tail, normal_ramp
 
 GRID = np.linspace(-6.0, 6.0, 97).astype(np.float32)  # holds zero, where branches meet
 FAR = np.asarray([-12.0, -9.0, 9.0, 12.0], np.float32)
@@ -227,3 +228,27 @@ def test_multivariate_normal_is_whitened_by_its_factor(batch: tuple[int, ...]) -
     assert coordinate.name == "multivariate_normal"
     assert float(log_density) == pytest.approx(float(jnp.sum(fn.log_prob(value))) + volume, abs=1e-4)
     assert np.asarray(coordinate.unconstrain(law, value)) == pytest.approx(np.asarray(u), abs=1e-4)
+
+
+def test_log_of_the_scaled_error_function_has_its_values_and_slopes_from_zero_to_far_out() -> None:
+    x = np.concatenate([[0.0], np.geomspace(1e-4, 1e6, 400)])
+    found, slopes = jax.vmap(jax.value_and_grad(log_erfcx))(jnp.asarray(x, jnp.float32))
+    np.testing.assert_allclose(found, np.log(scipy.special.erfcx(x)), atol=1e-6, rtol=5e-7)
+    exact = 2.0 * x - 2.0 / np.sqrt(np.pi) / scipy.special.erfcx(x)  # a difference of large numbers far out
+    near = x < 1e3
+    np.testing.assert_allclose(slopes[near], exact[near], atol=2e-5, rtol=1e-4)
+    np.testing.assert_allclose(slopes[~near], -1.0 / x[~near], rtol=1e-4)
+
+
+def test_log_of_the_upper_tail_and_its_derivative() -> None:
+    x = np.concatenate([np.linspace(0.0, 8.0, 801), np.geomspace(8.0, 1e4, 50)])
+    for width, tolerance in ((np.float32, 4e-7), (np.float64, 1e-14)):
+        with jax.enable_x64(width is np.float64):
+            at = jnp.asarray(x, width)
+            value, slope = jax.vmap(jax.value_and_grad(log_upper_tail))(at)
+            exact = scipy.stats.norm.logsf(np.asarray(at, np.float64))
+            np.testing.assert_allclose(value, exact, rtol=tolerance)
+            # Where both logarithms are large, their difference has their rounding errors.
+            hazard = np.exp(scipy.stats.norm.logpdf(np.asarray(at, np.float64)) - exact)
+            near = x <= 20.0
+            np.testing.assert_allclose(slope[near], -hazard[near], rtol=1e3 * tolerance)

@@ -5,11 +5,15 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
+import numpyro
+import numpyro.distributions as dist
 import pytest
 import scipy.stats
 
+from icl_bayes.tasks import Task
 from icl_bayes.tasks.any_response import CODES, AnyResponse
 from icl_bayes.tasks.distributions import CountByLogMean, PoissonByLogMean
+from icl_bayes.tasks.program import announce
 from icl_bayes.tasks.regression import FAMILIES, make_regression
 from icl_bayes.types import Dataset
 
@@ -174,3 +178,38 @@ def test_a_regression_needs_something_to_estimate():
     with pytest.raises(ValueError, match="Unknown family 'probit'; choices: gaussian"):
         make_regression("probit", 2)
     assert make_regression("poisson", 0).dim == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_priors_mapped_together_are_those_mapped_one_by_one(family, monkeypatch) -> None:
+    priors = {"beta_kind": [2.0, 4.0], "beta_shape": [4.0, 3.0], "beta_scale": [0.7, 2.0], "intercept_loc": 0.4}
+    constants = {name: np.asarray(value) for name, value in priors.items()}
+    found = []
+    for is_announced in (True, False):
+        if not is_announced:
+            monkeypatch.setattr("icl_bayes.tasks.regression.announce", lambda laws: None)
+        make_regression.cache_clear()
+        task = make_regression(family, 2)
+        dataset = task.prepare(data(family, constants=constants))
+        theta = THETA[: task.dim]
+        value, score = jax.value_and_grad(task.log_joint)(theta, dataset)
+        found.append([value, score, task.log_prior(theta, dataset), *jax.tree.leaves(task.constrain(theta, dataset))])
+        text = jax.jit(jax.grad(task.log_joint)).lower(theta, dataset).as_text("hlo")
+        found[-1].append(len(text.splitlines()))
+    make_regression.cache_clear()
+    for together, one_by_one in zip(found[0][:-1], found[1][:-1], strict=True):
+        np.testing.assert_allclose(together, one_by_one, rtol=1e-5, atol=1e-6)
+    assert found[0][-1] < 0.75 * found[1][-1]  # what it is for
+
+
+def test_sites_with_several_coordinates_are_not_mapped_together() -> None:
+    def model(y=None) -> None:
+        laws = {"location": dist.Normal(0.0, 1.0), "scale": dist.HalfNormal(1.0)}
+        announce(laws)
+        location, scale = (numpyro.sample(name, law) for name, law in laws.items())
+        with numpyro.plate("rows", 5):
+            numpyro.sample("y", dist.Normal(location, scale), obs=y)
+
+    task = Task.from_numpyro(model, rows="rows", num_rows=5)
+    with pytest.raises(ValueError, match=r"one elementwise coordinate.*half_normal.*normal"):
+        task.log_joint(jnp.zeros(task.dim), task.example)
