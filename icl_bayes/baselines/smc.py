@@ -26,6 +26,13 @@ from icl_bayes.types import Array, Dataset, SampleResult
 
 _ACCEPTANCE = 0.8
 _MAX_STAGES = 200
+_NARROW_SHARE, _NARROW_STEP = 0.25, 0.15
+"""Share of moves with a shorter step, and by how much: others are refused where a posterior is narrower than
+elsewhere."""
+_LIMIT_DISTINCT = 0.95
+"""Least share of particles that are no copies of others: runs may agree on means of draws that never moved."""
+_START_ROUNDS = 8
+"""Times as many prior draws as particles, among which those are that data are possible under."""
 _LIMIT_DISAGREEMENT = 0.15
 """Largest standard deviation of a run's mean of a feature, in posterior standard deviations."""
 _LIMIT_EVIDENCE = 0.5
@@ -74,12 +81,13 @@ class SMCRun(NamedTuple):
 def tempered_run(task: Task, num_particles: int, settings: SMCSettings, rng_key: Array, dataset: Dataset) -> SMCRun:
     """Tempered SMC with HMC moves whose step size follows the acceptance; traceable."""
     start_key, loop_key, end_key = jax.random.split(rng_key, 3)
-    starts = jax.vmap(lambda key: task.sample_prior(key, dataset))(jax.random.split(start_key, num_particles))
+    starts, log_share = possible_starts(task, num_particles, start_key, dataset)
     hmc = blackjax.hmc.build_kernel()
 
     def move(key: Array, state: Any, log_density_fn: Any, step_size: Array) -> Any:
-        jitter_key, move_key = jax.random.split(key)
+        jitter_key, narrow_key, move_key = jax.random.split(key, 3)
         step_size = step_size * jax.random.uniform(jitter_key, minval=0.6, maxval=1.2)
+        step_size = step_size * jnp.where(jax.random.bernoulli(narrow_key, _NARROW_SHARE), _NARROW_STEP, 1.0)
         return hmc(move_key, state, log_density_fn, step_size, jnp.ones(task.dim), settings.num_leapfrogs)
 
     kernel = blackjax.smc.adaptive_tempered.build_kernel(
@@ -99,9 +107,9 @@ def tempered_run(task: Task, num_particles: int, settings: SMCSettings, rng_key:
         log_step = log_step + 2.0 * (acceptance - _ACCEPTANCE)
         return state, key, log_step, log_evidence + info.log_likelihood_increment, count + 1, acceptance
 
-    zero = jnp.zeros(())
-    carry = blackjax.smc.adaptive_tempered.init(starts), loop_key, jnp.log(default_step_size(task.dim)), zero, 0, zero
-    carry = (carry[0]._replace(tempering_param=zero), *carry[1:])
+    zero, log_step = jnp.zeros(()), jnp.log(default_step_size(task.dim))
+    start = blackjax.smc.adaptive_tempered.init(starts)._replace(tempering_param=zero)
+    carry = start, loop_key, log_step, log_share, 0, zero
     carry = jax.lax.while_loop(
         lambda carry: (carry[0].tempering_param < 1.0) & (carry[4] < _MAX_STAGES),
         partial(stage, num_moves=settings.num_moves),
@@ -118,6 +126,24 @@ def tempered_run(task: Task, num_particles: int, settings: SMCSettings, rng_key:
         orders = jax.vmap(lambda key: jax.random.permutation(key, task.num_exchangeable))(keys)
         thetas = jax.vmap(task.relabel)(thetas, orders)
     return SMCRun(thetas, log_evidence, carry[4], carry[5], reached)
+
+
+def possible_starts(task: Task, num: int, rng_key: Array, dataset: Dataset) -> tuple[Array, Array]:
+    """Prior draws ``(num, dim)`` of which the likelihood is not zero, and the log of their share ``()``; traceable.
+
+    Without them the first power would have to lie at zero, where the weight of a likelihood of zero jumps. Draws are
+    repeated where there are too few; the share is zero where there are none.
+    """
+
+    def draws(key: Array) -> tuple[Array, Array]:
+        thetas = jax.vmap(lambda key: task.sample_prior(key, dataset))(jax.random.split(key, num))
+        return thetas, jax.vmap(lambda theta: task.log_likelihood(theta, dataset))(thetas) > -jnp.inf
+
+    keys = jnp.stack([rng_key, *(jax.random.fold_in(rng_key, index) for index in range(1, _START_ROUNDS))])
+    thetas, is_possible = jax.tree.map(jnp.concatenate, jax.lax.map(draws, keys))
+    count = jnp.sum(is_possible)
+    order = jnp.argsort(~is_possible, stable=True)[jnp.arange(num) % jnp.maximum(count, 1)]
+    return thetas[order], jnp.log(count / len(thetas))
 
 
 def label_free_features(task: Task, sites: dict[str, np.ndarray]) -> np.ndarray:
@@ -168,7 +194,8 @@ class SMCSampler:
         """Draws of all runs in random order; fails unless the runs agree.
 
         ``health``: ``disagreement`` (standard deviation of a run's mean, the largest over label-free features, in
-        posterior standard deviations), ``evidence_sd`` and ``log_evidence`` of the runs, ``stages``, ``acceptance``.
+        posterior standard deviations), ``evidence_sd`` and ``log_evidence`` of the runs, ``distinct`` (share of
+        particles), ``stages``, ``acceptance``.
         """
         check_num_draws(num_draws)
         if num_draws > self.num_runs * self.num_particles:
@@ -186,6 +213,7 @@ class SMCSampler:
             "disagreement": float(np.max(means.std(axis=0, ddof=1) / spread)),
             "evidence_sd": float(np.std(runs.log_evidence, ddof=1)),
             "log_evidence": float(np.mean(runs.log_evidence)),
+            "distinct": _distinct_share(features),
             "stages": float(np.max(runs.stages)),
             "acceptance": float(np.min(runs.acceptance)),
         }
@@ -197,8 +225,12 @@ class SMCSampler:
                 f"runs disagree: means differ by {health['disagreement']:.2f} posterior standard deviations "
                 f"(limit {_LIMIT_DISAGREEMENT})"
             )
-        if not health["evidence_sd"] <= _LIMIT_EVIDENCE:
+        if not np.isfinite(health["log_evidence"]):
+            failures.append(f"data are impossible under all {_START_ROUNDS * self.num_particles} prior draws of a run")
+        elif not health["evidence_sd"] <= _LIMIT_EVIDENCE:
             failures.append(f"runs disagree on the evidence by {health['evidence_sd']:.2f} nats")
+        if not health["distinct"] >= _LIMIT_DISTINCT:
+            failures.append(f"only {100.0 * health['distinct']:.0f} % of the particles have left the place of others")
         generator = np.random.default_rng(np.ravel(jax.random.key_data(rng_key)))
         kept = generator.permutation(self.num_runs * self.num_particles)[:num_draws]
         kept_sites = {name: values[kept] for name, values in sites.items()}
@@ -212,3 +244,9 @@ class SMCSampler:
         runs = jax.lax.map(lambda key: run(key, dataset), jax.random.split(rng_key, self.num_runs), batch_size=at_once)
         sites = constrain_draws(self.task, runs.thetas.reshape(-1, self.task.dim), dataset)
         return runs._replace(thetas=jnp.zeros(())), sites
+
+
+def _distinct_share(features: np.ndarray) -> float:
+    """Of draws with features ``(..., k)``, by the feature that tells most of them apart; others may be rounded."""
+    columns = features.reshape(-1, features.shape[-1]).T
+    return max(len(np.unique(column)) for column in columns) / columns.shape[1]

@@ -6,6 +6,7 @@ import dataclasses
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
@@ -15,6 +16,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from icl_bayes.baselines.smc import SMCSampler, SMCSettings, label_free_features, supports_smc
+from icl_bayes.examples import sbibm
 from icl_bayes.tasks import Features, Task, make_task
 from icl_bayes.types import Dataset
 
@@ -92,6 +94,58 @@ def test_runs_that_differ_are_reported() -> None:
     )
     assert result.status == "failed"
     assert "runs disagree" in result.message
+
+
+def test_where_data_are_impossible_no_particle_starts() -> None:
+    """Two moons: the likelihood is zero for a half of the square, and elsewhere steep."""
+    task = sbibm.two_moons()
+    dataset = Dataset(x=np.zeros((1, 2), np.float32))
+    result = SMCSampler(task, num_particles=1000).sample(jax.random.key(0), dataset, 4000)
+    assert result.status == "ok", result.message
+    edges = np.linspace(-1.0, 1.0, 2001)
+    middles = 0.5 * (edges[1:] + edges[:-1])
+    grid = np.stack(np.meshgrid(middles, middles, indexing="ij"), axis=-1).reshape(-1, 2)
+    shift = np.stack([-np.abs(grid.sum(axis=1)), grid[:, 1] - grid[:, 0]], axis=1) * sbibm.ANGLE_HALF
+    center = jnp.asarray(shift + np.asarray([sbibm.MOON_OFFSET, 0.0]))
+    log_likelihood = np.asarray(sbibm.Crescent(center).log_prob(jnp.zeros(2)), np.float64)
+    weights = np.exp(log_likelihood)
+    assert result.health["log_evidence"] == pytest.approx(np.log(weights.mean()), abs=0.2)
+    # Along and across the crescents, and on which of both sides.
+    draws = result.sites[sbibm.PARAMETERS]
+    for name, feature in {
+        "along": lambda theta: theta[:, 1] - theta[:, 0],
+        "across": lambda theta: np.abs(theta.sum(axis=1)),
+        "side": lambda theta: theta.sum(axis=1) > 0.0,
+    }.items():
+        values = feature(grid)
+        mean = np.average(values, weights=weights)
+        sd = np.sqrt(np.average((values - mean) ** 2, weights=weights))
+        assert feature(draws).mean() == pytest.approx(mean, abs=4.0 * sd / 1000**0.5), name
+
+
+def test_data_that_no_prior_draw_explains_are_reported() -> None:
+    far = Dataset(x=np.full((1, 2), -9.0, np.float32))
+    result = SMCSampler(sbibm.two_moons(), num_particles=50).sample(jax.random.key(0), far, 100)
+    assert result.status == "failed"
+    assert "impossible under all 400 prior draws" in result.message
+
+
+def test_a_narrow_core_is_met_by_shorter_steps(monkeypatch) -> None:
+    """Half of the posterior has a tenth of the width of the other half."""
+    task, dataset = sbibm.gaussian_mixture(), Dataset(x=np.full((1, 2), 1.5, np.float32))
+    core = 0.5 * (1.0 - np.exp(-0.5 * 0.3**2)) + 0.5 * (1.0 - np.exp(-0.5 * 3.0**2))
+    result = SMCSampler(task).sample(jax.random.key(0), dataset, 8000)
+    assert result.status == "ok", result.message
+    assert result.health["distinct"] > 0.99
+    share = (np.linalg.norm(result.sites[sbibm.PARAMETERS] - 1.5, axis=1) < 0.3).mean()
+    error = (core * (1.0 - core) / 2000) ** 0.5  # particles that share an ancestor are dependent
+    assert share == pytest.approx(core, abs=4.0 * error)
+    # Without them runs agree, on particles that were resampled and never moved.
+    monkeypatch.setattr("icl_bayes.baselines.smc._NARROW_SHARE", 0.0)
+    result = SMCSampler(task).sample(jax.random.key(0), dataset, 8000)
+    assert result.status == "failed"
+    assert "of the particles have left the place of others" in result.message
+    assert "disagree" not in result.message
 
 
 def test_features_do_not_change_with_labels_but_with_what_belongs_together() -> None:
