@@ -11,6 +11,9 @@ MIN_DRAWS = 4 * _MIN_TAIL
 _EQUAL = 1e-3
 """Of the largest weight: what others may fall short of it and count as equal. Single precision knows no better."""
 
+_ROUNDING = 1e-5
+"""Of the smallest weight in the tail: how far above it others count as equal. A law fitted to ties has any shape."""
+
 
 @dataclass(frozen=True)
 class WeightReport:
@@ -78,15 +81,16 @@ def smooth(log_weights: np.ndarray) -> tuple[np.ndarray, float]:
     order = np.argsort(log_weights, kind="stable")
     tail = order[-size:]
     top, cutoff = log_weights[tail[-1]], log_weights[order[-size - 1]]
-    excesses = np.exp(log_weights[tail] - top) - np.exp(cutoff - top)
+    at_cutoff = np.exp(cutoff - top)
+    excesses = np.exp(log_weights[tail] - top) - at_cutoff
     if size < _MIN_TAIL or excesses[-1] <= _EQUAL:
         return log_weights.copy(), -np.inf
-    k, sigma = fit_pareto(np.maximum(excesses, 1e-300))
+    k, sigma = fit_pareto(np.maximum(excesses, max(_ROUNDING * at_cutoff, 1e-300)))
     smoothed = log_weights.copy()
     if np.isfinite(k):
         p = (np.arange(size) + 0.5) / size
         quantiles = -sigma * np.log1p(-p) if abs(k) < 1e-8 else sigma * np.expm1(-k * np.log1p(-p)) / k
-        smoothed[tail] = np.minimum(top + np.log(np.exp(cutoff - top) + quantiles), top)
+        smoothed[tail] = np.minimum(top + np.log(at_cutoff + quantiles), top)
     return smoothed, float(k)
 
 

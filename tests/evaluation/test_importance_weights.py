@@ -97,3 +97,17 @@ def test_rounding_errors_are_no_tail() -> None:
     assert 0.0 < report.var_log_weight < 1e-9
     assert report.khat == -np.inf
     assert report.ess == pytest.approx(1000.0, rel=1e-6)
+
+
+def test_a_few_larger_weights_among_equal_ones_are_a_short_tail() -> None:
+    """Differences of most weights are rounding errors, and many are ties."""
+    generator = np.random.default_rng(0)
+    log_weights = np.round(1e-5 * generator.normal(size=10_000) / 4e-6) * 4e-6 - 20.0
+    for outlier in (0.002, 0.01, 0.05):
+        log_weights[:3] = outlier - 20.0
+        report = report_weights(log_weights)
+        assert report.khat < 0.6
+        assert report.ess == pytest.approx(10_000.0, rel=1e-3)
+    # Few weights that carry all are no ties, however small the others are beside them.
+    for shape in (2.0, 8.0, 20.0):
+        assert smooth(shape * generator.exponential(size=10_000))[1] > 1.0
