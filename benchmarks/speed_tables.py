@@ -52,8 +52,8 @@ def speed_on_gpu() -> str:
 
 def cold_start() -> str:
     rows = read_table(RESULTS / "cold_start.csv")
-    lines = ([row["network"], row["cold_seconds"], row["warm_seconds"]] for row in rows)
-    return markdown(["network", "seconds, empty cache", "seconds, warm cache"], lines)
+    lines = ([row["command"], row["cold_seconds"], row["warm_seconds"]] for row in rows)
+    return markdown(["command", "seconds, empty cache", "seconds, warm cache"], lines)
 
 
 def simulation_cost() -> str:

@@ -365,7 +365,7 @@ class AmortizedPosterior:
 
     def _known_base(self, shape: tuple) -> CompiledBase | None:
         """Of programs for the same shapes, whose keys start with ``shape``."""
-        return next((one.base for key, one in self._programs.items() if key[: len(shape)] == shape), None)
+        return next((one.base for key, one in list(self._programs.items()) if key[: len(shape)] == shape), None)
 
     def _require_finite(self, draws: ThetaDraws) -> None:
         if not bool(draws.is_finite):
