@@ -127,3 +127,19 @@ def test_stated_priors_take_the_place_of_defaults():
         stated_priors({"d": "normal(0, 1)"}, defaults, ["a", "b", "c"], "gaussian")
     with pytest.raises(ValueError, match="The prior of sigma must be positive"):
         stated_priors({"sigma": "normal(0, 1)"}, defaults, ["a", "b", "c"], "gaussian")
+
+
+def test_laplace_coordinates_have_their_values_and_slopes_at_the_median_too() -> None:
+    """Searches begin at zero, where a map made of sign and absolute value would have no slope."""
+    u = np.asarray([-4.0, -0.3, 0.0, 0.3, 4.0], np.float32)
+    law = scipy.stats.laplace(0.5, 1.5)
+
+    def value(u: jax.Array) -> jax.Array:
+        prior = MixedPrior(jnp.asarray(float(code_of("laplace"))), 0.5, 1.5, 4.0)
+        coordinate, fn = resolve(prior)
+        return coordinate.constrain(fn, u)[0]
+
+    exact = law.ppf(scipy.stats.norm.cdf(u))
+    np.testing.assert_allclose(jax.vmap(value)(u), exact, rtol=1e-5)
+    slope = np.exp(scipy.stats.norm.logpdf(u) - law.logpdf(exact))
+    np.testing.assert_allclose(jax.vmap(jax.grad(value))(u), slope, rtol=1e-4)
