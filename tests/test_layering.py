@@ -31,6 +31,7 @@ LAYERS = (
     "datasets",
     "examples",
     "tasks",
+    "compiler",
     "precision",
     "provenance",
     "types",

@@ -97,14 +97,13 @@ def _move(space: Space, setting: Setting, rng_key: Array, state: Any) -> tuple[A
     return state, jnp.where(stays, info.acceptance_rate, 0.0)
 
 
-def find_setting(rng_key: Array, space: Space, settings: Setting, pilots: Array) -> Setting:
-    """The one of the stacked settings with which the pilots ``(num, dim)`` move farthest."""
-    states = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))(pilots)
-    keys = jax.random.split(rng_key, len(pilots))
+def find_setting(rng_key: Array, space: Space, settings: Setting, pilots: Any) -> Setting:
+    """The one of the stacked settings with which the pilots, states of HMC, move farthest."""
+    keys = jax.random.split(rng_key, len(pilots.position))
 
     def squared_jump(setting: Setting) -> Array:
-        moved, _ = jax.vmap(lambda key, state: _move(space, setting, key, state))(keys, states)
-        jumps = jax.vmap(space.distance)(pilots, moved.position)
+        moved, _ = jax.vmap(lambda key, state: _move(space, setting, key, state))(keys, pilots)
+        jumps = jax.vmap(space.distance)(pilots.position, moved.position)
         return jnp.mean(jnp.where(jnp.isfinite(jumps), jumps, 0.0))
 
     best = jnp.argmax(jax.lax.map(squared_jump, settings))
@@ -133,8 +132,11 @@ def tuned_moves(
     Returns:
         Positions after every stretch, ``(num_stretches, num, dim)``, and how the moves went.
     """
-    setting = find_setting(rng_key, space, settings, pilots)
-    states = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))(starts)
+    # At once, so that the density is compiled once.
+    both = jnp.concatenate([pilots, starts])
+    states = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))(both)
+    setting = find_setting(rng_key, space, settings, jax.tree.map(lambda leaf: leaf[: len(pilots)], states))
+    states = jax.tree.map(lambda leaf: leaf[len(pilots) :], states)
     positions, rate = in_stretches(
         lambda key, state: _move(space, setting, key, state),
         lambda state: state.position,

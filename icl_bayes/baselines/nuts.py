@@ -32,6 +32,7 @@ from icl_bayes.baselines.common import (
 from icl_bayes.baselines.diagnostics import ChainLimits, chain_health, judge_chains
 from icl_bayes.baselines.gaussians import best_mode, laplace_of
 from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.compiler import QUICK_TO_COMPILE
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
@@ -292,7 +293,7 @@ class NutsSampler:
     ) -> SampleResult:
         health = chain_health(chains.thetas, chains.diverging)
         failures, warnings = judge_chains(health, self.limits)
-        peak = float(self.programs.run("peak", self._peak, dataset, quick=True).outputs)
+        peak = float(self.programs.run("peak", self._peak, dataset, options=QUICK_TO_COMPILE).outputs)
         health["steps_per_draw"] = float(np.mean(chains.num_steps)) * self.thinning
         # A Gaussian posterior lies dim / 2 below its peak on average. R-hat cannot see a single
         # chain, or all of them, caught by a spurious mode; this can.

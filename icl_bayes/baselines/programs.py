@@ -6,11 +6,10 @@ On a CPU a compiled program takes a thousand memory maps or more, of which Linux
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakSet
@@ -18,20 +17,11 @@ from weakref import WeakSet
 import jax
 import numpy as np
 
+from icl_bayes.compiler import Options, compile_lowered
 from icl_bayes.precision import full_precision
 
 SLOW = 1.0
 """Seconds beyond which the extra time of a first call is not worth a second one."""
-QUICK_TO_COMPILE = {"xla_backend_optimization_level": 0, "xla_cpu_use_fusion_emitters": False}
-"""Options of the compiler that spare a CPU two thirds of the work; such a program runs half as fast."""
-
-
-def compile_lowered(lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None) -> jax.stages.Compiled:
-    """The program compiled with ``options`` for a CPU, or without them by a compiler that does not know them."""
-    if options and jax.default_backend() == "cpu":
-        with contextlib.suppress(jax.errors.JaxRuntimeError):
-            return lowered.compile(compiler_options=dict(options))
-    return lowered.compile()
 
 
 @dataclass(frozen=True)
@@ -74,9 +64,13 @@ class ProgramCache:
 
     ``jax.jit`` would hide compilation inside the first call. Here it is a step of its own, and a
     second data set of the same shapes compiles nothing.
+
+    Args:
+        options: of the compiler, for programs that are given none of their own.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options | None = None) -> None:
+        self._options = options
         self._programs: dict[Hashable, Any] = {}
         register_holder(self)
 
@@ -96,7 +90,13 @@ class ProgramCache:
         return self._programs[key], is_new
 
     @full_precision
-    def run(self, purpose: Hashable, function: Callable[..., Any], *args: Any, quick: bool = False) -> TimedCall:
+    def run(
+        self,
+        purpose: Hashable,
+        function: Callable[..., Any],
+        *args: Any,
+        options: Options | None = None,
+    ) -> TimedCall:
         """Call ``function(*args)``, compiled, and wait until its result is on the host.
 
         The first call of a program takes tens of milliseconds more than others. Where that shows it is made
@@ -107,21 +107,24 @@ class ProgramCache:
                 value that ``function`` closes over.
             function: a traceable function of arrays, pytrees and random keys.
             *args: its arguments; NumPy arrays are cast to the width JAX is set to.
-            quick: compile in a hurry, for a program that runs a few times and whose speed nobody measures.
+            options: of the compiler (:mod:`icl_bayes.compiler`), by default those of the cache. The first call of a
+                program that has any is made once: it is not one whose speed is measured.
         """
         started = time.perf_counter()
         args = jax.tree.map(_canonical, args)
         leaves, structure = jax.tree.flatten(args)
-        signature = (purpose, quick, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
+        options = self._options if options is None else options
+        how = None if options is None else tuple(options.items())
+        signature = (purpose, how, structure, tuple((leaf.shape, leaf.dtype) for leaf in leaves))
         compiled = self._programs.get(signature)
         seconds_compile = 0.0
         if compiled is None:
-            compiled = compile_lowered(jax.jit(function).lower(*args), QUICK_TO_COMPILE if quick else None)
+            compiled = compile_lowered(jax.jit(function).lower(*args), options)
             self._programs[signature] = compiled
             seconds_compile, started = time.perf_counter() - started, time.perf_counter()
         outputs = jax.device_get(jax.block_until_ready(compiled(*args)))
         seconds_run = time.perf_counter() - started
-        if seconds_compile and seconds_run < SLOW and not quick:
+        if seconds_compile and seconds_run < SLOW and options is None:
             started = time.perf_counter()
             jax.device_get(jax.block_until_ready(compiled(*args)))
             seconds_run = time.perf_counter() - started

@@ -32,6 +32,7 @@ from icl_bayes.baselines.importance import ImportanceSampler, supports_importanc
 from icl_bayes.baselines.nuts import NutsChains, run_nuts
 from icl_bayes.baselines.programs import ProgramCache
 from icl_bayes.baselines.smc import SMCSampler, supports_smc
+from icl_bayes.compiler import HALF_OPTIMIZED
 from icl_bayes.flow import Affine, variational_gaussian
 from icl_bayes.tasks import Task
 from icl_bayes.types import AnyArray, Array, Dataset, SampleResult
@@ -178,7 +179,8 @@ class ReferenceSampler:
     ) -> SampleResult:
         per_chain = -(-num_draws // _NUM_CHAINS) * effort.thinning
         chains_fn = self._chains_fn(per_chain, effort)
-        call = self.programs.run((per_chain, effort), chains_fn, rng_key, dataset, starts, quick=self.quick)
+        options = HALF_OPTIMIZED if self.quick else None
+        call = self.programs.run((per_chain, effort), chains_fn, rng_key, dataset, starts, options=options)
         chains, sites, spread = call.outputs
         compared = self._by_chain(self.task.compared_matrix(sites))
         health = chain_health(np.concatenate([chains.thetas, compared], axis=-1), chains.diverging)

@@ -53,8 +53,8 @@ def sample(settings: SampleSettings) -> Posterior:
 
     import jax
 
-    from icl_bayes.baselines.programs import QUICK_TO_COMPILE
     from icl_bayes.cli.environment import cache_root
+    from icl_bayes.compiler import QUICK_TO_COMPILE
     from icl_bayes.inference import load
     from icl_bayes.inference.program_store import ProgramStore
     from icl_bayes.tasks import load_program

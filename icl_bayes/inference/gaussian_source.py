@@ -18,6 +18,7 @@ import numpy as np
 from icl_bayes.baselines.common import check_num_draws, constrain_draws
 from icl_bayes.baselines.gaussians import GaussianInfo, variational_of
 from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.compiler import HALF_OPTIMIZED, LESS_OPTIMIZED
 from icl_bayes.flow import Affine, log_normal
 from icl_bayes.inference.buckets import padded_length
 from icl_bayes.inference.checks import check_base
@@ -50,7 +51,7 @@ class GaussianSource:
     """
 
     task: Task
-    programs: ProgramCache = field(default_factory=ProgramCache, repr=False)
+    programs: ProgramCache = field(default_factory=lambda: ProgramCache(LESS_OPTIMIZED), repr=False)
     known: Affine | None = field(default=None, repr=False)
 
     def sample(self, rng_key: Array, dataset: Dataset, num_draws: int = 1000) -> Posterior:
@@ -145,7 +146,10 @@ class GaussianSource:
         return np.concatenate([part[0] for part in found]), np.concatenate([part[3] for part in found])
 
     def _gaussian(self, padded: Dataset) -> Any:
-        return self.programs.run("gaussian", lambda dataset: variational_of(self.task, dataset), padded).outputs
+        found = self.programs.run(
+            "gaussian", lambda dataset: variational_of(self.task, dataset), padded, options=HALF_OPTIMIZED
+        )
+        return found.outputs
 
 
 def partial_draw(task: Task, num_draws: int) -> Any:

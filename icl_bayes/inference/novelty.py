@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from icl_bayes.compiler import QUICK_TO_COMPILE
 from icl_bayes.training.training_range import summary_statistics
 from icl_bayes.types import AnyArray, Array, Dataset
 
@@ -98,7 +99,9 @@ class Novelty:
         with self._lock:
             if key not in self._familiar:
                 self._familiar[key] = self._simulated(*key)
-        features = net.programs.run("novelty", self._features, net.params, padded, quick=self._is_light).outputs
+        features = net.programs.run(
+            "novelty", self._features, net.params, padded, options=QUICK_TO_COMPILE if self._is_light else None
+        ).outputs
         return self._familiar[key].score(np.asarray(features, np.float64))
 
     def _simulated(self, num_rows: int, padded_rows: int) -> Familiar:
@@ -113,7 +116,7 @@ class Novelty:
 
         arguments = jax.random.key(_SEED), num_rows, net.params
         features, kept = net.programs.run(
-            ("simulated", padded_rows), simulate, *arguments, quick=self._is_light
+            ("simulated", padded_rows), simulate, *arguments, options=QUICK_TO_COMPILE if self._is_light else None
         ).outputs
         usable = np.asarray(kept) & np.isfinite(features).all(axis=1)
         return Familiar.of(np.asarray(features, np.float64)[usable], self._num_statistics)

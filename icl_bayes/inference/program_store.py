@@ -21,7 +21,7 @@ import jax.export
 import jax.extend
 import jax.numpy as jnp
 
-from icl_bayes.baselines.programs import compile_lowered
+from icl_bayes.compiler import compile_lowered
 
 PACKAGE = Path(__file__).parents[1]
 _TRACED_BY = ("jax", "jaxlib", "flax", "numpyro", "blackjax", "numpy")

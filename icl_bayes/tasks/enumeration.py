@@ -18,6 +18,7 @@ import numpy as np
 import numpyro
 from numpyro import handlers
 
+from icl_bayes.compiler import compiled_once
 from icl_bayes.types import Array, Dataset
 
 MAX_ASSIGNMENTS = 4096
@@ -213,12 +214,6 @@ class SummedOut:
                 f"The discrete site(s) {self.local} lie in the plate over rows, but what they do is not confined to "
                 "their own row (a Markov chain of states, say), so they cannot be summed out row by row."
             )
-
-
-def compiled_once(fn: Callable[..., Any], *arguments: Any) -> Callable[..., Any]:
-    """A program that runs a few times for milliseconds, so that the time to compile is all that counts."""
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # jax declares str and bool, and takes numbers
-    return jax.jit(fn).lower(*arguments).compile(compiler_options=options)
 
 
 def _is_data(site: dict[str, Any]) -> bool:

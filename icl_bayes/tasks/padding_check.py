@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import numpy as np
 
+from icl_bayes.compiler import compiled_once
 from icl_bayes.types import Array, Dataset
 
 
@@ -32,10 +33,9 @@ def require_padding_invariance(task: _HasLogJoint) -> None:
     theta = np.random.default_rng(1).normal(0.0, 0.3, size=(3, task.dim)).astype(np.float32)
     padded = task.example.pad_rows(task.example.padded_rows + 3)
     log_joint = jax.vmap(task.log_joint, in_axes=(0, None))
-    both = jax.jit(lambda theta, plain, padded: (log_joint(theta, plain), log_joint(theta, padded)))
-    options: dict[str, Any] = {"xla_backend_optimization_level": 0}  # it runs once, so compile time is all
-    program = both.lower(theta, task.example, padded).compile(compiler_options=options)
-    plain, with_padding = jax.device_get(program(theta, task.example, padded))
+    arguments = theta, task.example, padded
+    both = compiled_once(lambda theta, plain, padded: (log_joint(theta, plain), log_joint(theta, padded)), *arguments)
+    plain, with_padding = jax.device_get(both(*arguments))
     if not np.allclose(plain, with_padding, rtol=1e-4, atol=1e-3):
         raise ValueError(
             f"Task {task.name!r}: the log joint changes when masked rows are appended "

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from numpyro import handlers
 
+from icl_bayes.compiler import compiled_once
 from icl_bayes.tasks.data_checks import require_finite
-from icl_bayes.tasks.enumeration import compiled_once
 from icl_bayes.tasks.features import Features
 from icl_bayes.types import AnyArray, Array, Dataset
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,9 +78,9 @@ def test_the_step_size_follows_the_width_of_the_posterior() -> None:
     for width in (1.0, 0.1):
         pilots = jnp.asarray(width * rng.normal(size=(64, 3)), jnp.float32)
         log_density_fn = lambda u, width=width: -0.5 * jnp.sum((u / width) ** 2)  # noqa: E731
-        found[width] = float(
-            find_setting(jax.random.key(0), Space(log_density_fn), step_sizes(jnp.ones(3)), pilots).step_size
-        )
+        states = jax.vmap(lambda start, fn=log_density_fn: blackjax.hmc.init(start, fn))(pilots)
+        setting = find_setting(jax.random.key(0), Space(log_density_fn), step_sizes(jnp.ones(3)), states)
+        found[width] = float(setting.step_size)
     assert found[0.1] < 0.3 * found[1.0]
     assert len(LADDER) > 3
 

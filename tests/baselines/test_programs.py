@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from icl_bayes.baselines.programs import ProgramCache, register_holder, release_programs
+from icl_bayes.baselines.programs import (
+    ProgramCache,
+    register_holder,
+    release_programs,
+)
+from icl_bayes.compiler import LESS_OPTIMIZED, QUICK_TO_COMPILE
 
 MAPS = Path("/proc/self/maps")
 
@@ -66,8 +71,12 @@ def test_any_holder_is_asked_while_it_lives() -> None:
 def test_a_program_compiled_in_a_hurry_is_another_one_with_the_same_results() -> None:
     cache = ProgramCache()
     x = np.linspace(-2.0, 2.0, 64, dtype=np.float32)
-    plain, hasty = (cache.run("p", lambda x: jnp.cumsum(jnp.tanh(x) ** 2), x, quick=quick) for quick in (False, True))
+    plain, hasty, again = (
+        cache.run("p", lambda x: jnp.cumsum(jnp.tanh(x) ** 2), x, options=options)
+        for options in (None, QUICK_TO_COMPILE, dict(QUICK_TO_COMPILE))
+    )
     assert len(cache) == 2
+    assert again.seconds_compile == 0.0
     np.testing.assert_allclose(plain.outputs, hasty.outputs, rtol=1e-5)
     assert np.all(np.diff(plain.outputs) >= 0.0)
 
@@ -88,3 +97,11 @@ def test_the_first_call_of_a_quick_program_is_not_the_one_timed() -> None:
     jax.effects_barrier()
     assert len(calls) == 3
     assert again.seconds_compile == 0.0
+
+
+def test_options_of_a_cache_are_those_of_programs_without_their_own() -> None:
+    cache, x = ProgramCache(LESS_OPTIMIZED), np.ones(3, np.float32)
+    cache.run("p", jnp.tanh, x)
+    assert cache.run("p", jnp.tanh, x, options=LESS_OPTIMIZED).seconds_compile == 0.0
+    assert cache.run("p", jnp.tanh, x, options=QUICK_TO_COMPILE).seconds_compile > 0.0
+    assert len(cache) == 2
