@@ -9,7 +9,7 @@ so that an interrupted run is a sample of the grid. Run again, it computes what 
 
 Much of the time is compilation; --certify gaussian or neither spares that of the engines that are not certified.
 
-    python benchmarks/regression_quality.py [--certify both] [--limit 400] [--seed 10000]
+    python benchmarks/regression_quality.py [--certify both] [--families gaussian gamma] [--limit 400] [--seed 10000]
 """
 
 from __future__ import annotations
@@ -165,13 +165,15 @@ def visited(cells: list[Cell], seed: int) -> list[int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--certify", choices=tuple(CERTIFIED), default="both")
+    parser.add_argument("--families", nargs="+", choices=tuple(FAMILIES), default=list(FAMILIES))
     parser.add_argument("--limit", type=int, default=400)
     parser.add_argument("--seed", type=int, default=TEST_SEED)
     options = parser.parse_args()
     cells: list[Cell] = list(itertools.product(FAMILIES, PRIORS, ROWS, COLUMNS))
     lines = recorded(NAME)
     done = {(line["family"], line["prior"], int(line["n"]), int(line["p"])) for line in lines}
-    todo = [index for index in visited(cells, options.seed)[: options.limit] if cells[index] not in done]
+    order = visited(cells, options.seed)[: options.limit]
+    todo = [index for index in order if cells[index] not in done and cells[index][0] in options.families]
     for place, index in enumerate(todo):
         try:
             key = jax.random.fold_in(jax.random.key(options.seed), index)

@@ -140,7 +140,7 @@ class ReferenceSampler:
     @cached_property
     def smc(self) -> SMCSampler:
         """Likewise."""
-        return SMCSampler(self.task, self.num_particles)
+        return SMCSampler(self.task, self.num_particles, quick=self.quick)
 
     def sample(
         self, rng_key: Array, dataset: Dataset, num_draws: int = 2000, extra_starts: AnyArray | None = None

@@ -21,6 +21,7 @@ from blackjax.smc.resampling import systematic
 from icl_bayes.baselines.common import check_num_draws, constrain_draws, verdict
 from icl_bayes.baselines.moves import default_step_size
 from icl_bayes.baselines.programs import ProgramCache
+from icl_bayes.compiler import LESS_OPTIMIZED
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
 
@@ -174,12 +175,14 @@ class SMCSampler:
         num_particles: of each run; a part of them is kept.
         num_runs: at least two.
         settings: of each run.
+        quick: compile with less care, which pays for a data set or two.
     """
 
     task: Task
     num_particles: int = 2000
     num_runs: int = 4
     settings: SMCSettings = SMCSettings()
+    quick: bool = False
     name: str = "smc"
     programs: ProgramCache = field(default_factory=ProgramCache, init=False, repr=False, compare=False)
 
@@ -204,7 +207,8 @@ class SMCSampler:
                 f"{num_draws}."
             )
         dataset = self.task.prepare(dataset)
-        call = self.programs.run("runs", self._runs, rng_key, dataset)
+        options = LESS_OPTIMIZED if self.quick else None
+        call = self.programs.run("runs", self._runs, rng_key, dataset, options=options)
         runs, sites = call.outputs
         features = label_free_features(self.task, sites).reshape(self.num_runs, self.num_particles, -1)
         spread = features.std(axis=(0, 1)) + 1e-12

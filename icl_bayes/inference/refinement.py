@@ -49,7 +49,7 @@ MOVES_APART = (2, 4, 8)
 """Moves of each of two stretches after resampling, by which draws that came twice part, and of further ones..."""
 MAX_TOGETHER = 0.1
 """...while the correlation with the start, times the share of draws lost to resampling, is above this."""
-FEW_PARTICLES, PARTICLES = 500, 2000
+PARTICLES = (500, 2000, 16000)
 """Of each of the four runs of tempered SMC, where that is the reference."""
 MAX_PROBE_DISTANCE = 0.5
 """Of means of label-free features from the probe's, in standard deviations, by which a probe may differ by chance."""
@@ -279,8 +279,8 @@ class _Refinement:
         return _Outcome(thetas[chosen], self.repairs.sites(self.padded, thetas[chosen]), True, (), remark)
 
     def _reference(self) -> _Outcome:
-        """Draws of the task's reference, with its own checks; where it is tempered SMC, first with few particles."""
-        efforts = (FEW_PARTICLES, PARTICLES) if supports_smc(self.task) else (PARTICLES,)
+        """Draws of the task's reference, with its own checks; of tempered SMC with more particles until runs agree."""
+        efforts = PARTICLES if supports_smc(self.task) else PARTICLES[1:2]
         for num_particles in efforts:
             started = time.perf_counter()
             key, num = jax.random.fold_in(self.rng_key, 10), self.post.num_draws

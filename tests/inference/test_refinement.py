@@ -158,6 +158,28 @@ def test_an_independent_probe_has_to_agree_where_modes_may_lie_far_apart(net, da
     assert weighed.refine(jax.random.key(1), target=1.0).certificate().verdict != "good"
 
 
+def test_runs_that_disagree_are_made_with_more_particles(net, dataset, exact, monkeypatch) -> None:
+    """Where tempered SMC is the reference; chains are not made again."""
+    asked: list[int] = []
+    result = ExactSampler(net.task).sample(jax.random.key(3), dataset, NUM)
+
+    def hesitant(task, dataset, rng_key, num_draws, *, num_particles: int, **options) -> SampleResult:
+        asked.append(num_particles)
+        agreed = num_particles > 2000
+        return dataclasses.replace(result, status="ok" if agreed else "failed", message="" if agreed else "disagree")
+
+    monkeypatch.setattr(refinement, "reference_draws", hesitant)
+    note = "the posterior has a second mode with 30% (estimate) of the mass of the first"
+    post = dataclasses.replace(net.sample(jax.random.key(0), dataset, NUM), notes=(note,))
+    far = dataclasses.replace(post, task=dataclasses.replace(net.task, has_far_modes=True)).refine(jax.random.key(1))
+    assert (far.certificate().verdict, names(far).count("reference")) == ("refined", 3)
+    assert asked == sorted(asked)
+    assert largest_z(far, exact) < 4.5
+    asked.clear()
+    near = post.refine(jax.random.key(1))
+    assert (near.certificate().verdict, len(asked)) == ("rejected", 1)
+
+
 def test_resampling_follows_the_weights() -> None:
     generator = np.random.default_rng(0)
     values = generator.normal(size=20_000)
