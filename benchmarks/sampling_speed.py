@@ -18,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from timing import median_seconds, print_table, write_table
+from timing import median_seconds, print_table, recorded, write_table
 
 import icl_bayes
 from icl_bayes.baselines import NutsSampler, make_baseline
@@ -123,6 +123,11 @@ def many_data_sets(family: str, scenario: int, repeats: int, strategies: list[st
     ]
 
 
+def problem(row: dict[str, Any]) -> tuple[str, int, int]:
+    """What a line is about; lines of other problems stay in the table."""
+    return row["scenario"], int(row["datasets"]), int(row["rows"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--family", choices=tuple(RIVALS), default="glm")
@@ -141,7 +146,8 @@ def main() -> None:
             rows += one_data_set(family, scenario, options.repeats, num_rows)
         if family == "glm" and options.only != "one":
             rows += many_data_sets(family, scenario, options.repeats, options.strategies)
-        path = write_table(name, rows)  # after every scenario: what was measured is kept
+        measured = {problem(row) for row in rows}
+        path = write_table(name, [*(row for row in recorded(name) if problem(row) not in measured), *rows])
     print_table([{**dict.fromkeys(rows[0], ""), **row} for row in rows])
     print(path)
 
