@@ -14,7 +14,7 @@ _LEVEL = "xla_backend_optimization_level"
 QUICK_TO_COMPILE: Options = {_LEVEL: 0, "xla_cpu_use_fusion_emitters": False}
 """Options that spare a CPU three quarters of the work, for programs that run once: loops take ten times as long."""
 LESS_OPTIMIZED: Options = {_LEVEL: 1}
-"""Those that spare a third of it, and cost hardly any speed."""
+"""Those that spare a third of it, and cost up to a quarter of the speed."""
 HALF_OPTIMIZED: Options = {**LESS_OPTIMIZED, "xla_cpu_use_fusion_emitters": False}
 """Those that spare half of it; what is not one loop over many draws is hardly slower, what is up to three times."""
 
