@@ -23,7 +23,8 @@ from icl_bayes.tasks.mixture_denoiser import (
     make_responsibilities,
     make_spread,
 )
-from icl_bayes.tasks.mixture_modes import make_mode_starts, make_summaries, mean_of_rows, spread_out_rows
+from icl_bayes.tasks.mixture_modes import make_mode_starts, make_summaries, spread_out_rows
+from icl_bayes.tasks.normal_mixture import NormalMixture, mean_of_rows
 from icl_bayes.tasks.unlabelled import (
     compressed_rows,
     constant_context,
@@ -86,9 +87,7 @@ def make_program(spec: GMMSpec):
         noise = dist.InverseGamma(constants["sigma2_concentration"], constants["sigma2_rate"])
         sigma2 = numpyro.sample("sigma2", noise.expand(shape).to_event(2))
         mu = numpyro.sample("mu", dist.Normal(0.0, jnp.sqrt(constants["mean_spread"] * sigma2)).to_event(2))
-        law = dist.MixtureSameFamily(
-            dist.Categorical(logits=jnp.log(gamma)), dist.Normal(mu, jnp.sqrt(sigma2)).to_event(1)
-        )
+        law = NormalMixture(gamma, mu, sigma2, center=mean_of_rows(dataset) if "x" in dataset.rows else 0.0)
         with numpyro.plate("rows", dataset.padded_rows), handlers.mask(mask=dataset.row_mask):
             numpyro.sample("x", law, obs=dataset.rows.get("x"))
 

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.tasks.coordinates import log_gamma_from_normal, normal_from_log_gamma
+from icl_bayes.tasks.normal_mixture import log_component_densities, mean_of_rows
 from icl_bayes.types import Array, Dataset
 
 NUM_STEPS = 2
@@ -159,8 +160,8 @@ def _log_densities(point: _Blocks, dataset: Dataset) -> Array:
     """Of every row under every component, times gamma, up to a constant, ``(n, M)``."""
     log_gamma, log_precision, mu = _natural(point, dataset)
     rows = jnp.asarray(dataset["x"], jnp.float32)
-    squares = jnp.exp(log_precision) * (rows[:, None, :] - mu) ** 2
-    return log_gamma + 0.5 * jnp.sum(log_precision - squares, axis=-1)
+    log_scale = log_gamma + 0.5 * jnp.sum(log_precision, axis=-1)
+    return log_component_densities(rows, mean_of_rows(dataset), log_scale, jnp.exp(log_precision), mu)
 
 
 def _constants(dataset: Dataset) -> dict[str, Array]:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from icl_bayes.tasks.coordinates import log_gamma_from_normal
 from icl_bayes.tasks.mixture_denoiser import make_em_step, make_log_likelihood, make_responsibilities
+from icl_bayes.tasks.normal_mixture import mean_of_rows
 from icl_bayes.types import Array, Dataset
 
 NUM_EM_STEPS, NUM_MODE_STEPS = 12, 40
@@ -30,12 +31,6 @@ def spread_out_rows(dataset: Dataset, center: Array, num: int) -> Array:
         return jnp.minimum(nearest, jnp.sum((x - chosen) ** 2, axis=1)), chosen
 
     return jax.lax.scan(farthest, jnp.sum((x - center) ** 2, axis=1), None, length=num)[1]
-
-
-def mean_of_rows(dataset: Dataset) -> Array:
-    """``(L,)``, over rows that exist."""
-    x, mask = jnp.asarray(dataset["x"], jnp.float32), dataset.row_mask[:, None]
-    return jnp.sum(jnp.where(mask, x, 0.0), axis=0) / jnp.sum(mask)
 
 
 def starting_means(dataset: Dataset, num_components: int) -> Array:
