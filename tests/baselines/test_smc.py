@@ -73,15 +73,17 @@ def truth() -> tuple[float, float, float]:
     return float(logsumexp(logs)), float(mean), float(weights @ squares - mean**2)
 
 
-def test_evidence_and_moments_are_those_of_all_labelings() -> None:
-    sampler = SMCSampler(make(), num_particles=1000, settings=FEW)
-    result = sampler.sample(jax.random.key(0), Dataset(x=X), 4000)
+@pytest.mark.parametrize(("padded_rows", "num_particles"), [(4, 1000), (200, 500)], ids=["all-at-once", "in-batches"])
+def test_evidence_and_moments_are_those_of_all_labelings(padded_rows: int, num_particles: int) -> None:
+    """Also with so many rows that particles move in batches."""
+    sampler = SMCSampler(make(), num_particles=num_particles, settings=FEW)
+    result = sampler.sample(jax.random.key(0), Dataset(x=X).pad_rows(padded_rows), 4 * num_particles)
     log_evidence, mean, variance = truth()
     assert result.status == "ok", result.message
     assert result.health["log_evidence"] == pytest.approx(log_evidence, abs=0.15)
     larger = result.sites["mu"].max(axis=1)
     # Particles that share an ancestor are dependent; a quarter of them is taken for independent.
-    assert larger.mean() == pytest.approx(mean, abs=4.0 * (variance / 1000) ** 0.5)
+    assert larger.mean() == pytest.approx(mean, abs=4.0 * (variance / num_particles) ** 0.5)
     assert larger.var() == pytest.approx(variance, rel=0.25)
     first = (result.sites["mu"][:, 0] > result.sites["mu"][:, 1]).mean()
     assert first == pytest.approx(0.5, abs=0.05), "Labels are put in a random order."
