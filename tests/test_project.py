@@ -207,7 +207,8 @@ def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> No
             own = ROOT / "icl_bayes" / "weights" / family / str(scenario)
             checkpoint = own / variant / "checkpoint.json"
             config = json.loads((checkpoint if checkpoint.exists() else own / "checkpoint.json").read_text())["config"]
-            settings = dict(override.split("=", 1) for override in overrides)  # of two values the later one counts
+            last_run = [*overrides, *script.LONGER.get((kind, scenario), [])]
+            settings = dict(override.split("=", 1) for override in last_run)  # of two values the later one counts
             for name, value in settings.items():
                 if "." in name:
                     section, key = name.split(".")
