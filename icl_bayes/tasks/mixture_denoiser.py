@@ -135,7 +135,7 @@ def _join(blocks: _Blocks) -> Array:
 def make_responsibilities(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
     """``(theta (dim,), dataset) -> (n, M)``, the probability of every component for every row; zero in masked rows."""
     split = _splitter(num_components, num_columns)
-    return lambda theta, dataset: _responsibilities(split(theta), dataset)
+    return lambda theta, dataset: _responsibilities(split(theta), dataset).T
 
 
 def make_log_likelihood(num_components: int, num_columns: int) -> Callable[[Array, Dataset], Array]:
@@ -145,19 +145,19 @@ def make_log_likelihood(num_components: int, num_columns: int) -> Callable[[Arra
     def log_likelihood(theta: Array, dataset: Dataset) -> Array:
         point = split(theta)
         total = jax.nn.logsumexp(_natural(point, dataset)[0])
-        log_density = jax.nn.logsumexp(_log_densities(point, dataset), axis=1) - total
+        log_density = jax.nn.logsumexp(_log_densities(point, dataset), axis=0) - total
         return jnp.sum(jnp.where(dataset.row_mask, log_density, 0.0))
 
     return log_likelihood
 
 
 def _responsibilities(point: _Blocks, dataset: Dataset) -> Array:
-    shares = jax.nn.softmax(_log_densities(point, dataset), axis=1)
-    return jnp.where(dataset.row_mask[:, None], shares, 0.0)
+    """Of every component for every row, ``(M, n)``; zero in masked rows."""
+    return jnp.where(dataset.row_mask, jax.nn.softmax(_log_densities(point, dataset), axis=0), 0.0)
 
 
 def _log_densities(point: _Blocks, dataset: Dataset) -> Array:
-    """Of every row under every component, times gamma, up to a constant, ``(n, M)``."""
+    """Of every row under every component, times gamma, up to a constant, ``(M, n)``."""
     log_gamma, log_precision, mu = _natural(point, dataset)
     rows = jnp.asarray(dataset["x"], jnp.float32)
     log_scale = log_gamma + 0.5 * jnp.sum(log_precision, axis=-1)
@@ -188,8 +188,8 @@ def _step(
     """Responsibilities at a point, then given them means, with the view and without, and the information of both."""
     constants, rows = _constants(dataset), jnp.asarray(dataset["x"], jnp.float32)
     shares = _responsibilities(point, dataset)
-    counts = jnp.sum(shares, axis=0)
-    sums, squares = shares.T @ rows, shares.T @ rows**2
+    counts = jnp.sum(shares, axis=1)
+    sums, squares = shares @ rows, shares @ rows**2
 
     # Weights are Dirichlet given the labels; the total of gamma is independent of them and stays as it is.
     concentration = constants["concentration"]

@@ -2,8 +2,9 @@
 
 ``sum_l precision_l (x_l - mu_l)^2`` is linear in ``(x_l^2, x_l)``, which do not depend on the parameters. For many
 draws at once, what would be a pass over all rows, components and columns for each becomes a product of two matrices:
-three to eight times as fast on a CPU, gradients included. The form cancels where ``x`` lies many standard deviations
-from zero, and is therefore taken around a center of the rows.
+several times as fast on a CPU, gradients included. Components come before rows, since sums over a short last axis are
+slow. The form cancels where ``x`` lies many standard deviations from zero, and is therefore taken around a center of
+the rows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
+from numpyro.distributions.util import validate_sample
 
 from icl_bayes.types import Array, Dataset
 
@@ -25,14 +27,15 @@ def log_component_densities(rows: Array, center: Array, log_scale: Array, precis
         precision, mu: ``(M, L)``.
 
     Returns:
-        ``(..., M)``.
+        ``(M, ...)``.
     """
     rows, mu = rows - center, mu - center
     powers = jnp.concatenate([rows**2, rows], axis=-1)
     factors = jnp.concatenate([-0.5 * precision, precision * mu], axis=-1)
     # An accelerator's default, half the digits, would be lost in the difference of large numbers.
-    products = jnp.matmul(powers, factors.T, precision=jax.lax.Precision.HIGHEST)
-    return products + (log_scale - 0.5 * jnp.sum(precision * mu**2, axis=-1))
+    products = jnp.tensordot(factors, powers, (-1, -1), precision=jax.lax.Precision.HIGHEST)
+    offset = log_scale - 0.5 * jnp.sum(precision * mu**2, axis=-1)
+    return products + jnp.expand_dims(offset, range(1, products.ndim))
 
 
 def mean_of_rows(dataset: Dataset) -> Array:
@@ -50,17 +53,23 @@ class NormalMixture(dist.MixtureSameFamily):
         center: ``(L,)``, near which values lie whose density is asked for.
     """
 
-    pytree_data_fields = ("_center",)
+    pytree_data_fields = ("_log_weights", "_mu", "_sigma2", "_center")
 
     def __init__(self, weights: Array, mu: Array, sigma2: Array, center: Array | float = 0.0) -> None:
         components = dist.Normal(mu, jnp.sqrt(sigma2)).to_event(1)
-        super().__init__(dist.Categorical(logits=jnp.log(weights)), components)
+        super().__init__(dist.CategoricalLogits(jnp.log(weights)), components)
+        self._log_weights, self._mu, self._sigma2 = jax.nn.log_softmax(jnp.log(weights)), mu, sigma2
         self._center = jnp.broadcast_to(jnp.asarray(center), jnp.shape(mu)[-1:])
 
     def component_log_probs(self, value: Array) -> Array:
         """Of values ``(..., L)``, log of weight times density, ``(..., M)``."""
-        normal = self.component_distribution.base_dist
-        precision = normal.scale**-2
-        log_normalizer = 0.5 * jnp.sum(jnp.log(2.0 * jnp.pi / precision), axis=-1)
-        log_scale = jax.nn.log_softmax(self.mixing_distribution.logits) - log_normalizer
-        return log_component_densities(value, self._center, log_scale, precision, normal.loc)
+        return jnp.moveaxis(self._of_components(value), 0, -1)
+
+    @validate_sample
+    def log_prob(self, value: Array, intermediates: object = None) -> Array:
+        """Of values ``(..., L)``, ``(...)``."""
+        return jax.nn.logsumexp(self._of_components(value), axis=0)
+
+    def _of_components(self, value: Array) -> Array:
+        log_scale = self._log_weights - 0.5 * jnp.sum(jnp.log(2.0 * jnp.pi * self._sigma2), axis=-1)
+        return log_component_densities(value, self._center, log_scale, 1.0 / self._sigma2, self._mu)

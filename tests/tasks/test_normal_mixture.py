@@ -70,7 +70,7 @@ def test_gradients_are_those_of_numpyros_mixture() -> None:
 def test_any_center_gives_the_same_densities() -> None:
     x, precision = jnp.asarray(rows(30)), jnp.asarray(1.0 / SIGMA2)
     of = [log_component_densities(x, jnp.full(2, c), jnp.zeros(3), precision, jnp.asarray(MU)) for c in (0.0, 3.0)]
-    assert of[0].shape == (32, 3)
+    assert of[0].shape == (3, 32)
     np.testing.assert_allclose(of[0], of[1], rtol=2e-5, atol=1e-3)
 
 
