@@ -60,7 +60,7 @@ EFA_SHOWN = {
 }
 
 FAR_APART_SHOWN = {
-    ("icl", "informed"): "network (`informed`, 12 evaluations)",
+    ("icl", "informed"): "network (`informed`, 8 evaluations)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("parallel_hmc", "em start"): "80 moves of parallel HMC from EM modes",
     ("parallel_hmc", "prior start"): "20 moves of parallel HMC from the prior",
@@ -292,7 +292,6 @@ def by_family() -> dict[str, str]:
     mixture = current(read_records(RESULTS / "table-14" / "records.csv"))
     loadings = current(read_records(RESULTS / "efa" / "records.csv"))
     far_apart = current(read_records(RESULTS / "gmm-5" / "records.csv"))
-    far_apart = [row for row in far_apart if (row.variant, row.solver) != ("em start", "moves=20")]
     found = {
         "mixture of five": quality(far_apart, summarize(far_apart), "synthetic", FAR_APART_SHOWN, ["5"]),
         "loadings, training": training("efa?.csv"),
