@@ -57,8 +57,9 @@ class NormalMixture(dist.MixtureSameFamily):
 
     def __init__(self, weights: Array, mu: Array, sigma2: Array, center: Array | float = 0.0) -> None:
         components = dist.Normal(mu, jnp.sqrt(sigma2)).to_event(1)
-        super().__init__(dist.CategoricalLogits(jnp.log(weights)), components)
-        self._log_weights, self._mu, self._sigma2 = jax.nn.log_softmax(jnp.log(weights)), mu, sigma2
+        logits = jnp.log(weights)
+        super().__init__(dist.CategoricalLogits(logits), components)
+        self._log_weights, self._mu, self._sigma2 = jax.nn.log_softmax(logits), mu, sigma2
         self._center = jnp.broadcast_to(jnp.asarray(center), jnp.shape(mu)[-1:])
 
     def component_log_probs(self, value: Array) -> Array:

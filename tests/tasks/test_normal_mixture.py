@@ -74,6 +74,15 @@ def test_any_center_gives_the_same_densities() -> None:
     np.testing.assert_allclose(of[0], of[1], rtol=2e-5, atol=1e-3)
 
 
+def test_components_are_those_of_numpyros_mixture() -> None:
+    """In its order of axes, with weights."""
+    x = jnp.asarray(rows(30)[:-2])
+    law = NormalMixture(jnp.asarray(WEIGHTS), jnp.asarray(MU), jnp.asarray(SIGMA2), center=jnp.mean(x, axis=0))
+    found = law.component_log_probs(x)
+    assert found.shape == (30, 3)
+    np.testing.assert_allclose(found, dist.MixtureSameFamily.component_log_probs(law, x), rtol=1e-5, atol=1e-3)
+
+
 def test_draws_have_the_mixtures_moments() -> None:
     """And survive a plate, which expands the law."""
     law = NormalMixture(jnp.asarray(WEIGHTS), jnp.asarray(MU), jnp.asarray(SIGMA2)).expand([4000])
