@@ -60,6 +60,7 @@ def informed_overrides(scenario: int) -> list[str]:
 
 
 LONGER = {
+    ("fa/exact_start", 5): ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
     ("fa/exact_start", 6): ["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"],
 }
 """Trained on from where their first run ended, with what changes: after it, ranks of the truth's likelihood among raw
