@@ -31,6 +31,7 @@ LAYERS = (
     "datasets",
     "examples",
     "tasks",
+    "batches",
     "compiler",
     "precision",
     "provenance",

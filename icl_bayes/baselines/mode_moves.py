@@ -55,7 +55,8 @@ def mode_moves(
         moved, _, rate = _move(key, task, dataset, modes, step_size, theta)
         return moved, rate
 
-    positions, rate = in_stretches(step, lambda theta: theta, keys, starts, num_moves, num_stretches)
+    whole = (lambda theta: theta, keys, starts, num_moves, num_stretches, dataset.padded_rows)
+    positions, rate = in_stretches(step, *whole)
     return positions, MoveInfo(rate, step_size)
 
 
