@@ -3,6 +3,8 @@
 Network, parallel HMC and NUTS in one process on the same simulated data of the paper's size, compile time apart.
 NUTS is timed as people call it (a repeated ``MCMC.run``) and whole inside jit; it has 500 steps of warm-up, and as
 many chains as the paper (one, in factor analysis three, in mixtures three per component), which share the draws.
+NumPyro 0.22 compiles in every ``MCMC.run``, or takes the program from JAX's cache on disk: both are timed if
+``JAX_COMPILATION_CACHE_DIR`` names one.
 
 On a GPU the tables have that in their names; there, where chains that follow one another take very long, leave out all
 but the many data sets at once, and those one after another: ``--only many --strategies vmap``.
@@ -14,18 +16,22 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental.compilation_cache import compilation_cache
 from timing import median_seconds, print_table, recorded, write_table
 
 import icl_bayes
 from icl_bayes.baselines import NutsSampler, make_baseline
 from icl_bayes.tasks import Task, make_task
-from icl_bayes.types import Dataset
+from icl_bayes.types import Dataset, SampleResult
 
 NUM_DRAWS, NUM_DATASETS = 1000, 64
+NOTHING_KEPT = "nuts (MCMC.run), nothing kept"
 RIVALS = {
     "glm": ("laplace", "vi_fixed_point", "parallel_hmc@2", "parallel_hmc@5", "parallel_hmc@2:variational"),
     "fa": ("importance_moments", "parallel_hmc@5:prior", "parallel_hmc@20:prior"),
@@ -54,6 +60,34 @@ def task_of(family: str, scenario: int) -> Task:
     return make_task(f"{family}/{scenario}", covariates="tabular")
 
 
+def keeps_programs() -> bool:
+    return bool(jax.config.values["jax_compilation_cache_dir"])
+
+
+@contextmanager
+def nothing_kept() -> Iterator[None]:
+    """Without compiled programs on disk, as JAX is unless told to keep them."""
+    try:
+        jax.config.update("jax_enable_compilation_cache", False)
+        compilation_cache.reset_cache()  # it looks at the setting once
+        yield
+    finally:
+        jax.config.update("jax_enable_compilation_cache", True)
+        compilation_cache.reset_cache()
+
+
+def repeated(method: Any, datasets: list[Dataset], count: int) -> list[SampleResult]:
+    """Calls after a first one that compiles what can be kept in memory."""
+    method.sample(jax.random.key(0), datasets[0], NUM_DRAWS)
+    return [method.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS) for i in range(count)]
+
+
+def timed(results: list[SampleResult]) -> tuple[float, float]:
+    """Median seconds and effective draws."""
+    ess = float(np.median([result.health.get("ess", NUM_DRAWS) for result in results]))
+    return float(np.median([result.seconds_run for result in results])), ess
+
+
 def one_data_set(family: str, scenario: int, repeats: int, num_rows: int = 0) -> list[dict[str, Any]]:
     """Median seconds per method for 1000 draws, everything from data to host arrays included."""
     task = task_of(family, scenario)
@@ -67,6 +101,10 @@ def one_data_set(family: str, scenario: int, repeats: int, num_rows: int = 0) ->
         "nuts (MCMC.run)": make_baseline("nuts", task, num_chains=chains),
     }
     seconds: dict[str, tuple[float, float]] = {}
+    if keeps_programs():
+        with nothing_kept():
+            method = make_baseline("nuts", task, num_chains=chains)
+            seconds[NOTHING_KEPT] = timed(repeated(method, datasets, min(repeats, 3)))
     for label, polish in moves.items():
         draw = lambda i, polish=polish: (  # noqa: E731
             net.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS, polish=polish).theta
@@ -75,10 +113,7 @@ def one_data_set(family: str, scenario: int, repeats: int, num_rows: int = 0) ->
         seconds[label] = median_seconds(draw, repeats), float(NUM_DRAWS)
     for label, method in methods.items():
         count = min(repeats, 5) if label.startswith("nuts") else repeats
-        method.sample(jax.random.key(0), datasets[0], NUM_DRAWS)
-        results = [method.sample(jax.random.key(i), datasets[i % len(datasets)], NUM_DRAWS) for i in range(count)]
-        ess = float(np.median([result.health.get("ess", NUM_DRAWS) for result in results]))
-        seconds[label] = float(np.median([result.seconds_run for result in results])), ess
+        seconds[label] = timed(repeated(method, datasets, count))
     return [
         {
             "scenario": task.name,
