@@ -69,7 +69,3 @@ def test_a_share_that_is_none_is_refused() -> None:
         Noise(0.7)
     with pytest.raises(ValueError, match=r"flow\.wide_share"):
         FlowConfig(wide_share=-0.1)
-    with pytest.raises(ValueError, match=r"flow\.wide_examples.* between 0 and 0\.5; received 0\.6"):
-        FlowConfig(loss="stein_target", wide_examples=0.6)
-    with pytest.raises(ValueError, match=r"wide_examples=0\.2 is for the losses stable_target, stein_target"):
-        FlowConfig(loss="flow_matching", wide_examples=0.2)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import chi2
 
 from icl_bayes.flow import Pool
 from icl_bayes.nets import ModelConfig
@@ -115,15 +112,3 @@ def test_a_layout_of_components_needs_some() -> None:
     with pytest.raises(ValueError, match="is for models with exchangeable components"):
         network(TaskConfig("fa", 1), "component")
     assert tiny_config().targets.num_examples == 0
-
-
-def test_a_share_of_the_examples_starts_from_wider_noise() -> None:
-    plain = network(TaskConfig("fa", 1), "single")
-    flow = dataclasses.replace(plain.config.flow, wide_examples=0.25)
-    wide = dataclasses.replace(plain, config=dataclasses.replace(plain.config, flow=flow))
-    key, num = jax.random.key(3), 40_000
-    narrow, widened = plain._example_noise(key, num), wide._example_noise(key, num)
-    np.testing.assert_array_equal(narrow, jax.random.normal(key, (num, 3)))
-    far = [float(np.mean(np.sum(np.asarray(noise) ** 2, axis=1) > 20.0)) for noise in (narrow, widened)]
-    expected = [chi2.sf(20.0, 3), 0.75 * chi2.sf(20.0, 3) + 0.25 * chi2.sf(20.0 / (1.0 + 1.2 / np.sqrt(3.0)) ** 2, 3)]
-    np.testing.assert_allclose(far, expected, atol=4.0 * np.sqrt(expected[1] / num))
