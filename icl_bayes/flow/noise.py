@@ -27,15 +27,16 @@ class Noise:
 
     Attributes:
         wide_share: 0 for N(0, I) alone.
-        name: of the setting it comes from, for errors.
     """
 
     wide_share: float = 0.0
-    name: str = "flow.wide_share"
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.wide_share <= 0.5:
-            raise ValueError(f"{self.name}, a share of noise, must be between 0 and 0.5; received {self.wide_share}.")
+            raise ValueError(
+                f"flow.wide_share, of the noise that draws start from, must be between 0 and 0.5; received "
+                f"{self.wide_share}."
+            )
 
     def draw(self, rng_keys: Array, dim: int) -> Array:
         """One draw for each key ``(num,)``, ``(num, dim)``."""

@@ -61,9 +61,7 @@ class FlowConfig:
 
     ``balanced`` divides the loss of a data set by the mean squared residual score under its base, and bounds the
     influence of any single one, so that posteriors far from their bases do not drown the others. ``wide_share`` is of
-    the noise at inference, see :class:`icl_bayes.flow.Noise`; ``wide_examples`` is that of the examples in training, so
-    that the velocity is learned in the tails, too: only for losses of a pool, whose target is a function of where an
-    example lies and not of how it got there.
+    the noise at inference, see :class:`icl_bayes.flow.Noise`.
     """
 
     path: str = "cosine"
@@ -73,7 +71,6 @@ class FlowConfig:
     solver_steps: int = 2
     solver_exponent: float = 1.0
     wide_share: float = 0.0
-    wide_examples: float = 0.0
 
     def __post_init__(self) -> None:
         if self.path not in PATHS:
@@ -81,12 +78,6 @@ class FlowConfig:
         if self.loss not in LOSSES:
             raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
         Noise(self.wide_share)  # raises where it is no share
-        Noise(self.wide_examples, "flow.wide_examples")
-        if self.wide_examples and self.loss not in POOLED_LOSSES:
-            raise ValueError(
-                f"flow.wide_examples={self.wide_examples} is for the losses {', '.join(POOLED_LOSSES)}; with flow.loss="
-                f"{self.loss!r} noise of another law would teach another velocity. Set it to 0, or choose one of these."
-            )
 
     def make_solver(self) -> Solver:
         return Solver(self.solver, self.solver_steps, exponent=self.solver_exponent)

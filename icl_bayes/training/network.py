@@ -263,7 +263,7 @@ class Network:
             scores = jax.vmap(lambda u: residual_score(density, affine, u))(x1)
         examples = Example(
             stratified_times(time_key, num_draws, self.path.final_time),
-            self._example_noise(noise_key, num_draws),
+            jax.random.normal(noise_key, (num_draws, dim)),
             x1,
             jax.lax.stop_gradient(scores),
         )
@@ -283,13 +283,6 @@ class Network:
             with jax.default_matmul_precision(MATMUL_PRECISIONS["float32"]):
                 loss = balanced_loss(loss, self.log_density_fn(dataset, affine), affine, examples.x0)
         return loss + extra
-
-    def _example_noise(self, rng_key: Array, num: int) -> Array:
-        """The start of every example, ``(num, dim)``."""
-        share, dim = self.config.flow.wide_examples, self.task.dim
-        if not share:
-            return jax.random.normal(rng_key, (num, dim))
-        return Noise(share).draw(jax.random.split(rng_key, num), dim)
 
     def _spread(self, targets: Targets) -> Spread:
         """Covariance of a draw given its noisy view, in base coordinates.
