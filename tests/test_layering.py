@@ -31,7 +31,6 @@ LAYERS = (
     "datasets",
     "examples",
     "tasks",
-    "batches",
     "compiler",
     "precision",
     "provenance",

@@ -55,8 +55,7 @@ def mode_moves(
         moved, _, rate = _move(key, task, dataset, modes, step_size, theta)
         return moved, rate
 
-    whole = (lambda theta: theta, keys, starts, num_moves, num_stretches, dataset.padded_rows)
-    positions, rate = in_stretches(step, *whole)
+    positions, rate = in_stretches(step, lambda theta: theta, keys, starts, num_moves, num_stretches)
     return positions, MoveInfo(rate, step_size)
 
 

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from icl_bayes.baselines.alignment import align, alignment_of, is_aligned, supports_alignment
-from icl_bayes.batches import over_draws
 from icl_bayes.flow import Affine
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset
@@ -69,13 +68,11 @@ class Space(NamedTuple):
         log_density_fn: ``(dim,)`` to ``()``.
         is_inside: ``(dim,)`` to ``()``, whether a state lies in the region to which chains may be bound.
         distance: ``(start (dim,), end (dim,))`` to ``()``, what long moves make large.
-        padded_rows: of the data set behind the density, see :func:`icl_bayes.batches.over_draws`.
     """
 
     log_density_fn: LogDensity
     is_inside: Callable[[Array], Array] = lambda theta: jnp.asarray(True)
     distance: Callable[[Array, Array], Array] = lambda start, end: jnp.sum((end - start) ** 2)
-    padded_rows: int = 0
 
 
 def default_step_size(dim: int) -> float:
@@ -137,8 +134,7 @@ def tuned_moves(
     """
     # At once, so that the density is compiled once.
     both = jnp.concatenate([pilots, starts])
-    init = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))
-    states = over_draws(init, (both,), space.padded_rows)
+    states = jax.vmap(lambda start: blackjax.hmc.init(start, space.log_density_fn))(both)
     setting = find_setting(rng_key, space, settings, jax.tree.map(lambda leaf: leaf[: len(pilots)], states))
     states = jax.tree.map(lambda leaf: leaf[len(pilots) :], states)
     positions, rate = in_stretches(
@@ -148,7 +144,6 @@ def tuned_moves(
         states,
         num_moves,
         num_stretches,
-        space.padded_rows,
     )
     return positions, MoveInfo(rate, setting.step_size)
 
@@ -160,7 +155,6 @@ def in_stretches(
     states: Any,
     num_moves: int | Array,
     num_stretches: int,
-    padded_rows: int,
 ) -> tuple[Array, Array]:
     """Moves of many states, in stretches of equal length; traceable.
 
@@ -168,7 +162,6 @@ def in_stretches(
         move_fn: ``(rng_key, state) -> state, acceptance rate ()``.
         position_fn: ``state -> (dim,)``.
         keys, states: one for each chain, stacked.
-        padded_rows: of the data set, see :func:`icl_bayes.batches.over_draws`.
 
     Returns:
         Positions after every stretch, ``(num_stretches, num, dim)``, and the mean acceptance rate ``()``.
@@ -186,8 +179,8 @@ def in_stretches(
         (_, rates), positions = jax.lax.scan(stretch, (start, jnp.zeros(())), jnp.arange(num_stretches))
         return positions, rates / (num_stretches * num_moves)
 
-    positions, rates = over_draws(jax.vmap(chain), (keys, states), padded_rows)
-    return jnp.swapaxes(positions, 0, 1), jnp.mean(rates)
+    positions, rates = jax.vmap(chain, out_axes=(1, 0))(keys, states)
+    return positions, jnp.mean(rates)
 
 
 def polish(
@@ -214,8 +207,7 @@ def polish(
         ``(num_stretches, num, dim)``, and how the moves went.
     """
     if not supports_alignment(task):
-        whitened = affine.pulled_back(lambda theta: task.log_joint(theta, dataset))
-        space = Space(whitened, padded_rows=dataset.padded_rows)
+        space = Space(affine.pulled_back(lambda theta: task.log_joint(theta, dataset)))
         settings = step_sizes(jnp.ones(task.dim))
         starts, pilots = affine.backward(starts), affine.backward(pilots)
         moved, info = tuned_moves(rng_key, keys, space, settings, starts, pilots, num_moves, num_stretches)
@@ -231,7 +223,6 @@ def polish(
         lambda theta: task.log_joint(theta, dataset),
         lambda theta: is_aligned(task, alignment, theta),
         lambda start, end: jnp.sum(((aligned(end)[0] - start) / alignment.scale) ** 2),
-        dataset.padded_rows,
     )
     # Scales of their own for every component, within one order; or, where orders mix, the same for all components,
     # with which moves and permutations commute, so that they need no bounds.

@@ -30,7 +30,6 @@ from icl_bayes.baselines.gaussians import (
 )
 from icl_bayes.baselines.moves import NUM_PILOTS, Space, default_step_size, step_sizes, tuned_moves
 from icl_bayes.baselines.programs import ProgramCache, TimedCall
-from icl_bayes.batches import over_draws
 from icl_bayes.flow.bases import Affine
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
@@ -62,7 +61,6 @@ def parallel_moves(
     num_steps: int,
     step_size: float,
     jitter: float,
-    padded_rows: int,
 ) -> MovedChains:
     """Independent HMC chains from every row of ``starts``; traceable.
 
@@ -71,28 +69,28 @@ def parallel_moves(
         starts: ``(num_chains, dim)``.
         jitter: each move's step size is uniform within this fraction of ``step_size``, so that
             no direction's period resonates with the trajectory.
+
         num_moves: at least 1.
-        padded_rows: of the data set, see :func:`icl_bayes.batches.over_draws`.
     """
     kernel = blackjax.hmc.build_kernel()
     num_chains, dim = starts.shape
     inverse_mass = jnp.ones(dim)
 
-    def move_keys(rng_key: Array) -> tuple[Array, Array]:
+    def move(carry: tuple[Any, Array], rng_key: Array) -> tuple[tuple[Any, Array], None]:
+        states, acceptance = carry
         step_key, kernel_key = jax.random.split(rng_key)
-        jitters = jax.random.uniform(step_key, (num_chains,), minval=1.0 - jitter, maxval=1.0 + jitter)
-        return step_size * jitters, jax.random.split(kernel_key, num_chains)
+        step_sizes = step_size * jax.random.uniform(step_key, (num_chains,), minval=1.0 - jitter, maxval=1.0 + jitter)
 
-    def chain(start: Array, step_sizes: Array, keys: Array) -> tuple[Array, Array]:
-        def move(state: Any, how: tuple[Array, Array]) -> tuple[Any, Array]:
-            state, info = kernel(how[1], state, whitened_log_density, how[0], inverse_mass, num_steps)
-            return state, info.is_accepted
+        def one_chain(rng_key: Array, state: Any, step_size: Array) -> tuple[Any, Any]:
+            return kernel(rng_key, state, whitened_log_density, step_size, inverse_mass, num_steps)
 
-        state, is_accepted = jax.lax.scan(move, blackjax.hmc.init(start, whitened_log_density), (step_sizes, keys))
-        return state.position, jnp.mean(is_accepted)
+        states, info = jax.vmap(one_chain)(jax.random.split(kernel_key, num_chains), states, step_sizes)
+        return (states, acceptance + info.is_accepted / num_moves), None
 
-    sizes, keys = jax.vmap(move_keys, out_axes=1)(jax.random.split(rng_key, num_moves))
-    return MovedChains(*over_draws(jax.vmap(chain), (starts, sizes, keys), padded_rows))
+    states = jax.vmap(lambda start: blackjax.hmc.init(start, whitened_log_density))(starts)
+    carry = (states, jnp.zeros(num_chains))
+    (states, acceptance), _ = jax.lax.scan(move, carry, jax.random.split(rng_key, num_moves))
+    return MovedChains(states.position, acceptance)
 
 
 @dataclass(frozen=True)
@@ -173,13 +171,11 @@ class ParallelHmcSampler:
             return jax.lax.fori_loop(0, _EM_STEPS, lambda _, theta: em_step(theta, dataset), theta)
 
         pilots = jax.vmap(mode)(noise[num_draws:])
-        starts = noise[:num_draws]
-        if self.start == "em":
-            starts = over_draws(jax.vmap(mode), (starts,), dataset.padded_rows)
+        starts = jax.vmap(mode)(noise[:num_draws]) if self.start == "em" else noise[:num_draws]
         positions, acceptance = starts, jnp.ones(())
         if self.num_moves:
             keys = jax.random.split(move_key, num_draws)
-            space = Space(partial(log_joint_of, self.task, dataset), padded_rows=dataset.padded_rows)
+            space = Space(partial(log_joint_of, self.task, dataset))
             settings = step_sizes(jnp.ones(self.task.dim))
             stretches, info = tuned_moves(tune_key, keys, space, settings, starts, pilots, self.num_moves)
             positions = stretches[-1]
@@ -209,7 +205,6 @@ class ParallelHmcSampler:
                 num_steps=self.num_steps,
                 step_size=self.step_size,
                 jitter=self.jitter,
-                padded_rows=dataset.padded_rows,
             )
         return constrain_draws(self.task, affine.forward(moved.positions), dataset), moved.acceptance
 

@@ -21,7 +21,6 @@ from blackjax.smc.resampling import systematic
 from icl_bayes.baselines.common import check_num_draws, constrain_draws, verdict
 from icl_bayes.baselines.moves import default_step_size
 from icl_bayes.baselines.programs import ProgramCache
-from icl_bayes.batches import draws_at_once
 from icl_bayes.compiler import LESS_OPTIMIZED
 from icl_bayes.tasks import Task
 from icl_bayes.types import Array, Dataset, SampleResult
@@ -33,6 +32,8 @@ _NARROW_SHARE, _NARROW_STEP = 0.25, 0.15
 elsewhere."""
 _LIMIT_DISTINCT = 0.95
 """Least share of particles that are no copies of others: runs may agree on means of draws that never moved."""
+_MANY_ROWS, _BATCH = 200, 50
+"""From so many rows on a CPU moves so many particles at once, whose densities by row then stay in its cache."""
 _START_ROUNDS = 8
 """Times as many prior draws as particles, among which those are that data are possible under."""
 _LIMIT_DISAGREEMENT = 0.15
@@ -92,7 +93,7 @@ def tempered_run(task: Task, num_particles: int, settings: SMCSettings, rng_key:
         step_size = step_size * jnp.where(jax.random.bernoulli(narrow_key, _NARROW_SHARE), _NARROW_STEP, 1.0)
         return hmc(move_key, state, log_density_fn, step_size, jnp.ones(task.dim), settings.num_leapfrogs)
 
-    at_once = draws_at_once(num_particles, dataset.padded_rows)
+    in_batches = jax.default_backend() == "cpu" and dataset.padded_rows >= _MANY_ROWS and num_particles % _BATCH == 0
     kernel = blackjax.smc.adaptive_tempered.build_kernel(
         lambda theta: task.log_prior(theta, dataset),
         lambda theta: task.log_likelihood(theta, dataset),
@@ -100,7 +101,7 @@ def tempered_run(task: Task, num_particles: int, settings: SMCSettings, rng_key:
         blackjax.hmc.init,
         systematic,
         settings.target_ess,
-        batch_size=at_once if at_once < num_particles else 0,
+        batch_size=_BATCH if in_batches else 0,
     )
 
     def stage(carry: tuple[Any, ...], num_moves: int) -> tuple[Any, ...]:

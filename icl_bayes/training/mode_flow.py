@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from icl_bayes.baselines.gaussians import GaussianInfo
-from icl_bayes.batches import over_draws
 from icl_bayes.flow import MAX_RESIDUAL, Affine, GaussianModes, Noise, Solver, transport, value_and_log_det
 from icl_bayes.tasks import Task
 from icl_bayes.training.draws import UNKNOWN, Inverted, ThetaDraws
@@ -84,8 +83,7 @@ def draw_from_modes(
             theta = task.relabel(theta, jnp.argsort(noise[dim + 1 :]))
         return theta, log_prob
 
-    drawn = (modes.part(which), modes.log_weights[which], noise)
-    theta, log_prob = over_draws(jax.vmap(one), drawn, dataset.padded_rows)
+    theta, log_prob = jax.vmap(one)(modes.part(which), modes.log_weights[which], noise)
     is_finite = info.is_finite & jnp.all(jnp.isfinite(theta))
     if with_log_prob:
         is_finite = is_finite & jnp.all(jnp.isfinite(log_prob))

@@ -14,7 +14,6 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.baselines.gaussians import GaussianInfo, mode_starts_of, modes_of
-from icl_bayes.batches import over_draws
 from icl_bayes.flow import (
     LIKELIHOOD_BASES,
     Affine,
@@ -170,23 +169,27 @@ class Network:
             raise ValueError(NO_DENSITY)
         if isinstance(affine, GaussianModes):
             return draw_from_modes(self, params, dataset, affine, info, noise, solver, with_log_prob=with_log_prob)
+        if with_log_prob:
+            flow = self.flow_map(params, dataset, affine, solver)
+            x, log_det = jax.vmap(lambda z: value_and_log_det(flow, z))(noise)
+            log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_volume(x)
+            is_finite = jnp.all(jnp.isfinite(x)) & jnp.all(jnp.isfinite(log_prob))
+        else:
+            solution = transport(self.path, self._velocity_of(params, dataset, affine), noise, solver)
+            x, is_finite, log_prob = solution.x, solution.is_finite, UNKNOWN
+        return ThetaDraws(affine.forward(x), info.is_finite & is_finite, info.decrement, info.rival, log_prob)
+
+    def flow_map(self, params: Params, dataset: Dataset, affine: Affine, solver: Solver) -> Callable[[Array], Array]:
+        """The solver's steps as one map from base noise ``(dim,)`` to a draw in base coordinates ``(dim,)``.
+
+        Raises:
+            ValueError: for the adaptive solver, whose steps depend on all draws.
+        """
+        if solver.method == "dopri5":
+            raise ValueError(NO_DENSITY)
         velocity = self._velocity_of(params, dataset, affine)
 
-        def flow(z: Array) -> Array:
-            return transport(self.path, velocity, z, solver).x
-
-        is_finite, log_prob = info.is_finite, UNKNOWN
-        if with_log_prob:
-            of_one = jax.vmap(lambda z: value_and_log_det(flow, z))
-            x, log_det = over_draws(of_one, (noise,), dataset.padded_rows)
-            log_prob = jax.vmap(self.noise.log_prob)(noise) - log_det - affine.log_volume(x)
-            is_finite = is_finite & jnp.all(jnp.isfinite(log_prob))
-        elif solver.method == "dopri5":  # its steps depend on all draws
-            x = flow(noise)
-        else:
-            x = over_draws(flow, (noise,), dataset.padded_rows)
-        is_finite = is_finite & jnp.all(jnp.isfinite(x))
-        return ThetaDraws(affine.forward(x), is_finite, info.decrement, info.rival, log_prob)
+        return lambda z: transport(self.path, velocity, z, solver).x
 
     @full_precision
     def log_prob(

@@ -34,7 +34,7 @@ def test_a_wrong_acceptance_rule_would_be_noticed(accept_all: bool, monkeypatch:
     starts = np.log(np.random.default_rng(0).exponential(size=(20_000, 2))).astype(np.float32)
     moved = jax.jit(
         lambda rng_key, starts: parallel_moves(
-            rng_key, lambda u: (u - jax.numpy.exp(u)).sum(), starts, jitter=0.2, padded_rows=0, **COARSE
+            rng_key, lambda u: (u - jax.numpy.exp(u)).sum(), starts, jitter=0.2, **COARSE
         )
     )(jax.random.key(1), starts)
     change = powers(moved.positions) - powers(starts)
