@@ -61,7 +61,9 @@ def task_of(family: str, scenario: int) -> Task:
 
 
 def keeps_programs() -> bool:
-    return bool(jax.config.values["jax_compilation_cache_dir"])
+    """Whether JAX puts compiled programs on disk."""
+    settings = jax.config.values
+    return bool(settings["jax_compilation_cache_dir"] and settings["jax_enable_compilation_cache"])
 
 
 @contextmanager
