@@ -48,8 +48,8 @@ class ShuffledMemory(Network):
 class SlowVelocity(Network):
     """The velocity is a fifth too small."""
 
-    def _velocity(self, model: Any, memory: Any, affine: Any, dataset: Dataset, view: Any) -> Velocity:
-        velocity = Network._velocity(self, model, memory, affine, dataset, view)
+    def velocity(self, model: Any, memory: Any, affine: Any, dataset: Dataset, view: Any) -> Velocity:
+        velocity = Network.velocity(self, model, memory, affine, dataset, view)
         return lambda t, x: 0.8 * velocity(t, x)
 
 

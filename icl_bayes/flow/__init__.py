@@ -14,8 +14,10 @@ from icl_bayes.flow.bases import (
 )
 from icl_bayes.flow.denoiser import MAX_DENOISED, importance_denoiser
 from icl_bayes.flow.density import MAX_RESIDUAL, Inverse, invert, log_normal, value_and_log_det
+from icl_bayes.flow.divergence import Gap, Hellinger, gap_at, hellinger
 from icl_bayes.flow.gaussian_modes import GaussianModes, find_modes
 from icl_bayes.flow.losses import (
+    DIVERGENCES,
     LOSSES,
     Example,
     Pool,
@@ -30,11 +32,12 @@ from icl_bayes.flow.noise import Noise
 from icl_bayes.flow.ode import METHODS, Solution, Solver, solve
 from icl_bayes.flow.paths import PATHS, Path, make_path
 from icl_bayes.flow.pilots import pilot_gaussian, pilot_sample
-from icl_bayes.flow.transport import transport
+from icl_bayes.flow.transport import trace_back, transport
 from icl_bayes.flow.variational import variational_gaussian
 
 __all__ = [
     "BASES",
+    "DIVERGENCES",
     "GAUSSIAN_BASES",
     "LIKELIHOOD_BASES",
     "LOSSES",
@@ -44,7 +47,9 @@ __all__ = [
     "PATHS",
     "Affine",
     "Example",
+    "Gap",
     "GaussianModes",
+    "Hellinger",
     "Inverse",
     "Mode",
     "NewtonInfo",
@@ -58,6 +63,8 @@ __all__ = [
     "balanced_loss",
     "find_mode",
     "find_modes",
+    "gap_at",
+    "hellinger",
     "identity_affine",
     "importance_denoiser",
     "invert",
@@ -70,6 +77,7 @@ __all__ = [
     "solve",
     "stratified_times",
     "student_loss",
+    "trace_back",
     "transport",
     "value_and_log_det",
     "variational_gaussian",

@@ -23,6 +23,9 @@ Spread = Callable[[Array, Array, Array, Array], Array]
 ``x = alpha x_1 + sigma x_0``, times the vector; linear in the vector."""
 
 LOSSES = ("flow_matching", "target_score", "stable_target", "stein_target")
+DIVERGENCES = ("hellinger",)
+"""What a network may be trained on beside them: no regression, but the distance of its draws from the target
+(:mod:`icl_bayes.flow.divergence`)."""
 
 
 class Example(NamedTuple):

@@ -38,6 +38,24 @@ def transport(path: Path, velocity: Velocity, noise: Array, solver: Solver) -> S
     return solve(velocity_fn, noise, solver, final_time=path.final_time, start_velocity=start)
 
 
+def trace_back(path: Path, velocity: Velocity, x: Array, solver: Solver, *, finer: int = 1) -> Array:
+    """About the noise that a draw ``x (dim,)`` comes from: the ODE from its end to its start.
+
+    Args:
+        velocity: of one draw.
+        solver: of the draws, in whose own time the midpoint rule goes back.
+        finer: times as many steps.
+    """
+    end, exponent = path.final_time, solver.exponent
+
+    def backwards(s: Array, x: Array) -> Array:
+        """From the solver's end, where its steps are the shortest."""
+        left = s / end
+        return -exponent * left ** (exponent - 1.0) * velocity(end * (1.0 - left**exponent), x)
+
+    return solve(backwards, x, Solver("midpoint", finer * solver.num_steps), final_time=end).x
+
+
 class _Steps(NamedTuple):
     """Of every step, ``(num_steps,)`` each.
 

@@ -10,6 +10,7 @@ ENCODERS = ("transformer", "inducing", "mlp", "columns")
 LAYOUTS = ("single", "coordinate", "component", "column")
 INPUTS = ("theta", "theta_and_score", "theta_and_denoised")
 PARAMETRIZATIONS = ("velocity", "residual")
+ACTIVATIONS = ("relu", "smooth_relu")
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,8 @@ class ModelConfig:
         pooled_context: whether the decoder is also conditioned on the pooled memory and context.
         time_features: number of Fourier features of time; 0 feeds the scalar (the paper's).
         dropout: rate in training.
+        activation: of the decoder, ``relu`` (the paper's) or ``smooth_relu``, with which draws are a smooth map of the
+            noise, and their density has no jumps.
         compute_dtype: ``float32`` or ``bfloat16`` inside layers, ``float64`` under ``jax.enable_x64``; parameters stay
             float32.
     """
@@ -63,6 +66,7 @@ class ModelConfig:
     pooled_context: bool = True
     time_features: int = 16
     dropout: float = 0.0
+    activation: str = "relu"
     compute_dtype: str = "float32"
 
     def __post_init__(self) -> None:
@@ -72,6 +76,7 @@ class ModelConfig:
             "inputs": INPUTS,
             "layout": LAYOUTS,
             "parametrization": PARAMETRIZATIONS,
+            "activation": ACTIVATIONS,
             "compute_dtype": ("float32", "bfloat16", "float64"),
         }
         for name, allowed in choices.items():

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig
-from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation, normalized
+from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation, activation_of, normalized
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
@@ -31,7 +31,14 @@ class DecoderBlock(nnx.Module):
             self.self_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
         self.memory_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
         self.cross_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
-        self.feedforward = FeedForward(width, config.feedforward, dropout=config.dropout, dtype=dtype, rngs=rngs)
+        self.feedforward = FeedForward(
+            width,
+            config.feedforward,
+            dropout=config.dropout,
+            dtype=dtype,
+            rngs=rngs,
+            activation=activation_of(config),
+        )
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def memory(self, tokens: Array, *, for_many_draws: bool) -> BlockMemory:
@@ -68,6 +75,7 @@ class Head(nnx.Module):
 
     def __init__(self, config: ModelConfig, outputs: int, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
         width = config.width
+        self.activation = activation_of(config)
         self.modulations = nnx.List(
             [Modulation(width, width, 3, dtype=dtype, rngs=rngs) for _ in range(config.head_layers)]
         )
@@ -78,5 +86,5 @@ class Head(nnx.Module):
     def __call__(self, tokens: Array, condition: Array) -> Array:
         for modulation, layer in zip(self.modulations, self.layers, strict=True):
             shift, scale, gate = modulation(condition)
-            tokens = tokens + (1.0 + gate) * nnx.relu(layer(normalized(tokens) * (1.0 + scale) + shift))
+            tokens = tokens + (1.0 + gate) * self.activation(layer(normalized(tokens) * (1.0 + scale) + shift))
         return self.out(tokens)

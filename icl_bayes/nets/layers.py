@@ -5,15 +5,20 @@ All layers see one example: tokens ``(T, width)``; ``jax.vmap`` adds data sets a
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from icl_bayes.nets.config import ModelConfig
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
+Activation = Callable[[Array], Array]
+ROUNDNESS = 0.25
+"""Of the smooth ReLU: the square of twice its value at zero."""
 _MASKED = -1e30
 _SMALL_VARIANCE = 1e-6
 
@@ -120,16 +125,39 @@ class Folded(NamedTuple):
         return weights.reshape(len(queries), -1) @ self.answer + self.bias[None, :]
 
 
-class FeedForward(nnx.Module):
-    """Two linear maps around a ReLU, as in the paper."""
+def smooth_relu(x: Array) -> Array:
+    """A ReLU without its kink (squareplus; Barron, 2021), whose derivatives are all continuous."""
+    return jax.nn.squareplus(x, ROUNDNESS)
 
-    def __init__(self, width: int, hidden: int, *, dropout: float, dtype: jnp.dtype, rngs: nnx.Rngs) -> None:
+
+_ACTIVATIONS: dict[str, Activation] = {"relu": nnx.relu, "smooth_relu": smooth_relu}
+
+
+def activation_of(config: ModelConfig) -> Activation:
+    """What the decoder's linear maps are joined by."""
+    return _ACTIVATIONS[config.activation]
+
+
+class FeedForward(nnx.Module):
+    """Two linear maps around an activation, in the paper a ReLU."""
+
+    def __init__(
+        self,
+        width: int,
+        hidden: int,
+        *,
+        dropout: float,
+        dtype: jnp.dtype,
+        rngs: nnx.Rngs,
+        activation: Activation = nnx.relu,
+    ) -> None:
+        self.activation = activation
         self.up = nnx.Linear(width, hidden, dtype=dtype, rngs=rngs)
         self.down = nnx.Linear(hidden, width, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(dropout, rngs=rngs)
 
     def __call__(self, tokens: Array) -> Array:
-        return self.down(self.dropout(nnx.relu(self.up(tokens))))
+        return self.down(self.dropout(self.activation(self.up(tokens))))
 
 
 class Modulation(nnx.Module):

@@ -6,14 +6,14 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
-from icl_bayes.flow import LIKELIHOOD_BASES, LOSSES, PATHS, Noise, Solver
+from icl_bayes.flow import DIVERGENCES, LIKELIHOOD_BASES, LOSSES, PATHS, Noise, Solver
 from icl_bayes.nets import ModelConfig
 from icl_bayes.precision import MATMUL_PRECISIONS
 from icl_bayes.tasks import CUSTOM, Task, make_task
 
 SMALL_BUCKET = 64
 METRICS = ("posterior", "prior", "pilots", "warped", "modes")
-POOLED_LOSSES = ("stable_target", "stein_target")
+WEIGHTED_LOSSES = ("stable_target", "stein_target", *DIVERGENCES)
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class FlowConfig:
     def __post_init__(self) -> None:
         if self.path not in PATHS:
             raise ValueError(f"flow.path must be one of {sorted(PATHS)}; received {self.path!r}.")
-        if self.loss not in LOSSES:
-            raise ValueError(f"flow.loss must be one of {sorted(LOSSES)}; received {self.loss!r}.")
+        if self.loss not in LOSSES + DIVERGENCES:
+            raise ValueError(f"flow.loss must be one of {sorted(LOSSES + DIVERGENCES)}; received {self.loss!r}.")
         Noise(self.wide_share)  # raises where it is no share
 
     def make_solver(self) -> Solver:
@@ -225,9 +225,9 @@ class NetworkConfig:
     training: TrainingConfig = field(default_factory=TrainingConfig)
 
     def __post_init__(self) -> None:
-        if self.targets.shrunk_share and self.flow.loss not in POOLED_LOSSES:
+        if self.targets.shrunk_share and self.flow.loss not in WEIGHTED_LOSSES:
             raise ValueError(
-                f"targets.shrunk_share needs flow.loss={' or '.join(POOLED_LOSSES)}, which take weights into account."
+                f"targets.shrunk_share needs flow.loss={' or '.join(WEIGHTED_LOSSES)}, which take weights into account."
             )
         if self.flow.loss == "target_score" and (
             self.model.base not in LIKELIHOOD_BASES or self.model.parametrization != "residual"
@@ -235,6 +235,13 @@ class NetworkConfig:
             raise ValueError(
                 f"flow.loss=target_score needs model.base={' or '.join(LIKELIHOOD_BASES)} and "
                 "model.parametrization=residual."
+            )
+        if self.flow.loss in DIVERGENCES and (
+            self.model.activation == "relu" or self.model.base == "gaussian" or self.flow.solver == "dopri5"
+        ):
+            raise ValueError(
+                f"flow.loss={self.flow.loss} needs the density of a smooth map with fixed steps and a base that is not "
+                "learned: set model.activation=smooth_relu, and neither model.base=gaussian nor flow.solver=dopri5."
             )
         if self.flow.balanced and self.model.base not in LIKELIHOOD_BASES:
             raise ValueError(f"flow.balanced=true needs model.base={' or '.join(LIKELIHOOD_BASES)}.")

@@ -15,6 +15,7 @@ from flax import nnx
 
 from icl_bayes.baselines.gaussians import GaussianInfo, mode_starts_of, modes_of
 from icl_bayes.flow import (
+    DIVERGENCES,
     LIKELIHOOD_BASES,
     Affine,
     Example,
@@ -29,9 +30,9 @@ from icl_bayes.flow import (
     invert,
     make_loss,
     make_path,
-    solve,
     stratified_times,
     student_loss,
+    trace_back,
     transport,
     value_and_log_det,
 )
@@ -40,6 +41,7 @@ from icl_bayes.precision import MATMUL_PRECISIONS, full_precision
 from icl_bayes.tasks import Features, Task
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.training.config import NetworkConfig
+from icl_bayes.training.divergence import hellinger_loss
 from icl_bayes.training.draws import UNKNOWN, Inverted, ThetaDraws
 from icl_bayes.training.features import denoiser_of, features_of
 from icl_bayes.training.mode_flow import draw_from_modes, log_prob_from_modes, noise_of_modes
@@ -122,7 +124,8 @@ class Network:
             return lambda theta: self.task.log_joint(theta, dataset)
         return lambda theta: self.task.log_joint(theta, dataset) + affine.log_share(theta)
 
-    def _velocity(self, model: Any, memory: Any, affine: Affine, dataset: Dataset, view: TokenView | None) -> Velocity:
+    def velocity(self, model: Any, memory: Any, affine: Affine, dataset: Dataset, view: TokenView | None) -> Velocity:
+        """The velocity field that a module has from what it made of a data set, of its features or its tokens."""
         if view is not None:
             return make_velocity(model, memory, self.path, affine, None, averaged=view.scores)
         denoiser = denoiser_of(self.config.model, self.task, dataset)
@@ -206,21 +209,13 @@ class Network:
 
         The noise that leads to it is found by solving the ODE backwards and by Newton's method.
         """
-        end, exponent = self.path.final_time, solver.exponent
 
         def flow(z: Array) -> Array:
             return transport(self.path, velocity, z, solver).x
 
-        def backwards(s: Array, x: Array) -> Array:
-            """In the solver's own time, from its end, where steps are the shortest, to its start."""
-            left = s / end
-            return -exponent * left ** (exponent - 1.0) * velocity(end * (1.0 - left**exponent), x)
-
         u = affine.backward(theta)
         # As many steps come near the noise from where this solver got here; more follow the field.
-        starts = [
-            solve(backwards, u, Solver("midpoint", factor * solver.num_steps), final_time=end).x for factor in (1, 4)
-        ]
+        starts = [trace_back(self.path, velocity, u, solver, finer=factor) for factor in (1, 4)]
         usable = [jnp.where(jnp.all(jnp.isfinite(start)), start, u) for start in starts]
         tried = jax.vmap(lambda start: invert(flow, u, start))(jnp.stack(usable))
         found = jax.tree.map(lambda leaf: leaf[jnp.argmin(tried.residual)], tried)
@@ -230,7 +225,7 @@ class Network:
         """Velocity fields of a prepared data set, one for each base; its encoding is the same for all."""
         model = self.model(params)
         memory = model.encode(*self.features(dataset), for_many_draws=True)
-        return lambda affine: self._velocity(model, memory, affine, dataset, None)
+        return lambda affine: self.velocity(model, memory, affine, dataset, None)
 
     def _velocity_of(self, params: Params, dataset: Dataset, affine: Affine) -> Velocity:
         """The velocity field of a prepared data set, whose encoding is kept for all draws."""
@@ -238,7 +233,7 @@ class Network:
         if view is None:
             return self.velocity_maker(params, dataset)(affine)
         model = self.model(params)
-        return self._velocity(model, model.encode(*view[:-1], for_many_draws=True), affine, dataset, view)
+        return self.velocity(model, model.encode(*view[:-1], for_many_draws=True), affine, dataset, view)
 
     def loss(self, params: Params, rng_key: Array, targets: Targets) -> Array:
         """Mean loss over the draws of one data set, ``()``."""
@@ -277,7 +272,7 @@ class Network:
         def example_loss(example: Example, dropout_key: Array) -> Array:
             # The module is put together inside this vmap: its dropout counters can't change from within another.
             decoder = self.model(params, dropout_key)
-            velocity = self._velocity(decoder, memory, affine, dataset, view)
+            velocity = self.velocity(decoder, memory, affine, dataset, view)
             return loss_fn(self.path, velocity, example, pool, spread)
 
         losses = jax.vmap(example_loss)(examples, jax.random.split(decoder_key, num_draws))
@@ -384,6 +379,7 @@ def batch_loss(network: Network, params: Params, rng_key: Array, targets: Target
     """Weighted mean loss over a batch of data sets, ``()``."""
     keys = jax.random.split(rng_key, targets.weight.shape[0])
     with jax.default_matmul_precision(MATMUL_PRECISIONS[network.config.training.matmul_precision]):
-        losses = jax.vmap(lambda key, one: network.loss(params, key, one))(keys, targets)
+        loss_fn = hellinger_loss if network.config.flow.loss in DIVERGENCES else Network.loss
+        losses = jax.vmap(lambda key, one: loss_fn(network, params, key, one))(keys, targets)
     losses = jnp.where(targets.weight > 0, losses, 0.0)
     return jnp.sum(losses) / jnp.maximum(jnp.sum(targets.weight), 1.0)
