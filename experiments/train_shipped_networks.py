@@ -59,12 +59,26 @@ def informed_overrides(scenario: int) -> list[str]:
     return overrides
 
 
+_SMOOTH = ["model.activation=smooth_relu", "training.num_steps=960", "training.learning_rate=0.001", "training.seed=1"]
+_HELLINGER = ["model.activation=smooth_relu", "flow.loss=hellinger", "targets.num_examples=3"]
+_FEWER_EVALUATIONS = ["flow.solver=multistep", "flow.solver_steps=8"]
 LONGER = {
-    ("fa/exact_start", 5): ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
-    ("fa/exact_start", 6): ["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"],
+    ("fa/informed", 2): [
+        _SMOOTH,
+        [*_HELLINGER, "targets.num_examples=4", "training.learning_rate=0.0005", "training.num_steps=480"],
+        [*_HELLINGER, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=2"],
+        [*_HELLINGER, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=3"],
+    ],
+    ("fa/informed", 4): [
+        _SMOOTH,
+        [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.0005", "training.num_steps=480"],
+        [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.001", "training.num_steps=560", "training.seed=2"],
+    ],
+    ("fa/exact_start", 5): [["training.passes=8", "training.learning_rate=0.001", "training.seed=1"]],
+    ("fa/exact_start", 6): [["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"]],
 }
-"""Trained on from where their first run ended, with what changes: after it, ranks of the truth's likelihood among raw
-draws were not uniform."""
+"""Trained on from where their first run ended, one run after the other, with what changes in each: before, ranks of the
+truth's likelihood among raw draws were not uniform."""
 CHANGES = {
     "glm/informed": {scenario: informed_overrides(scenario) for scenario in INFORMED_STEPS},
     "fa/informed": FACTOR_INFORMED,
@@ -100,9 +114,12 @@ def main() -> int:
         run = f"{options.out}/{family}-{scenario}-{variant}"
         command = ["train", experiment, f"scenario={scenario}", *changes[scenario]]
         code = icl_bayes([*command, f"out={run}"])
-        if not code and (kind, scenario) in LONGER:
+        for number, changed in enumerate(LONGER.get((kind, scenario), ()), start=1):
+            if code:
+                break
             goes_on = f"training.start_from={run}/network"
-            code = icl_bayes([*command, *LONGER[kind, scenario], goes_on, f"out={run}-longer"])
+            run = f"{options.out}/{family}-{scenario}-{variant}-longer" + (f"-{number}" if number > 1 else "")
+            code = icl_bayes([*command, *changed, goes_on, f"out={run}"])
         if code:
             return code
     return 0

@@ -192,6 +192,16 @@ def test_links_of_the_readme_lead_to_files_and_headings() -> None:
         assert not anchor or anchor in slugs, f"{path}#{anchor}"
 
 
+def last_stage(script, kind: str, scenario: int) -> list[str]:
+    """What the last of several runs changes, and the one before it that it goes on from."""
+    stages = script.LONGER.get((kind, scenario))
+    if not stages:
+        return []
+    family, variant = kind.split("/")
+    before = {1: "", 2: "-longer"}.get(len(stages), f"-longer-{len(stages) - 1}")
+    return [*stages[-1], f"training.start_from=runs/shipped/{family}-{scenario}-{variant}{before}/network"]
+
+
 def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> None:
     """What the script changes in an experiment is what the checkpoint says."""
     path = ROOT / "experiments" / "train_shipped_networks.py"
@@ -207,7 +217,7 @@ def test_the_commands_of_shipped_networks_are_those_they_were_trained_by() -> No
             own = ROOT / "icl_bayes" / "weights" / family / str(scenario)
             checkpoint = own / variant / "checkpoint.json"
             config = json.loads((checkpoint if checkpoint.exists() else own / "checkpoint.json").read_text())["config"]
-            last_run = [*overrides, *script.LONGER.get((kind, scenario), [])]
+            last_run = [*overrides, *last_stage(script, kind, scenario)]
             settings = dict(override.split("=", 1) for override in last_run)  # of two values the later one counts
             for name, value in settings.items():
                 if "." in name:

@@ -72,7 +72,7 @@ def test_gaps_give_the_gradient_of_a_divergence(name: str) -> None:
 
 
 def test_of_a_kinked_map_gaps_do_not_tell_the_gradient() -> None:
-    """Why the decoder must be smooth."""
+    """Why the decoder must be smooth: all that moves the kink itself has another gradient."""
     divergence, factor = DIVERGENCES["hellinger"]
     step = 1e-3
     with jax.enable_x64(True):
@@ -80,7 +80,8 @@ def test_of_a_kinked_map_gaps_do_not_tell_the_gradient() -> None:
         ends = [[float(at(jnp.asarray(PARAMS + sign * step * one))) for sign in (-1, 1)] for one in np.eye(3)]
         expected = np.asarray([(high - low) / (2.0 * step) for low, high in ends])
         found = np.asarray(by_gaps(kinked, factor, jnp.asarray(PARAMS)))
-    assert np.linalg.norm(found - expected) > 0.2 * np.linalg.norm(expected)
+    assert found[0] > 1.2 * expected[0] > 0.0
+    np.testing.assert_allclose(found[1:], expected[1:], rtol=1e-2)
 
 
 def test_no_gap_where_the_laws_agree() -> None:
