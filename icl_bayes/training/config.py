@@ -59,6 +59,8 @@ class TaskConfig:
 class FlowConfig:
     """Path, loss, and the solver used at inference unless the caller asks for another.
 
+    ``loss`` is a regression on the velocity, or ``hellinger``, the distance of draws from the posterior, for networks
+    trained before (``training.start_from``); the latter trains for the solver that is set here.
     ``balanced`` divides the loss of a data set by the mean squared residual score under its base, and bounds the
     influence of any single one, so that posteriors far from their bases do not drown the others. ``wide_share`` is of
     the noise at inference, see :class:`icl_bayes.flow.Noise`.
@@ -89,7 +91,8 @@ class TargetsConfig:
 
     Attributes:
         num_draws: posterior draws per data set, R. The first is the simulated theta itself.
-        num_examples: how many of the draws, chosen anew, a step regresses on; 0 for each of them once.
+        num_examples: how many of the draws, chosen anew, a step regresses on, or sets beside as many of the network's
+            (``flow.loss=hellinger``); 0 for each of them once.
         num_moves: HMC moves between consecutive draws; 0 gives the paper's plain joint draw,
             and then ``num_draws`` must be 1.
         num_leapfrogs: leapfrog steps per move.
@@ -237,11 +240,15 @@ class NetworkConfig:
                 "model.parametrization=residual."
             )
         if self.flow.loss in DIVERGENCES and (
-            self.model.activation == "relu" or self.model.base == "gaussian" or self.flow.solver == "dopri5"
+            self.model.activation == "relu"
+            or self.model.base == "gaussian"
+            or self.flow.solver == "dopri5"
+            or self.flow.balanced
         ):
             raise ValueError(
                 f"flow.loss={self.flow.loss} needs the density of a smooth map with fixed steps and a base that is not "
-                "learned: set model.activation=smooth_relu, and neither model.base=gaussian nor flow.solver=dopri5."
+                "learned: set model.activation=smooth_relu, and neither model.base=gaussian, flow.solver=dopri5 nor "
+                "flow.balanced=true."
             )
         if self.flow.balanced and self.model.base not in LIKELIHOOD_BASES:
             raise ValueError(f"flow.balanced=true needs model.base={' or '.join(LIKELIHOOD_BASES)}.")

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 def hellinger_loss(network: Network, params: Params, rng_key: Array, targets: Targets) -> Array:
     """Squared Hellinger distance between a network's draws and the posterior of one data set, ``()``.
 
-    The draws are those of the solver that the network will be run with; draws of the posterior are the simulated ones,
-    traced back to the noise that they come from.
+    The draws are those of the solver that the network will be run with, without dropout; draws of the posterior are the
+    simulated ones, traced back to the noise that they come from.
     """
     noise_key, choice_key = jax.random.split(rng_key)
     config, dataset, dim = network.config, targets.dataset, network.task.dim
@@ -45,7 +45,8 @@ def hellinger_loss(network: Network, params: Params, rng_key: Array, targets: Ta
     chosen = targets.theta[jax.random.categorical(choice_key, targets.log_weights, shape=(num,))]
     x = jax.vmap(affine.backward)(chosen)
     traced = jax.vmap(lambda one: trace_back(network.path, fixed, one, solver))(x)
-    z = jax.lax.stop_gradient(jnp.concatenate([network.narrow_noise(noise_key, num)[:, :dim], traced]))
+    noise = network.draw_noise(jax.random.split(noise_key, num))[:, :dim]
+    z = jax.lax.stop_gradient(jnp.concatenate([noise, traced]))
 
     log_target = affine.pulled_back(network.log_density_fn(dataset, affine))
     gaps = jax.vmap(lambda one: gap_at(flow_of(fixed), network.noise.log_prob, log_target, one))(z)

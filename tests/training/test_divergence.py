@@ -70,6 +70,7 @@ def test_smooth_relu_is_a_relu_from_afar() -> None:
         ({"activation": "relu"}, FLOW),
         ({"base": "gaussian"}, FLOW),
         ({}, FlowConfig("cosine", "hellinger", solver="dopri5")),
+        ({}, FlowConfig("cosine", "hellinger", balanced=True)),
     ],
 )
 def test_what_has_no_such_distance_is_refused(model: dict, flow: FlowConfig) -> None:
