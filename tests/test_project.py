@@ -193,12 +193,14 @@ def test_links_of_the_readme_lead_to_files_and_headings() -> None:
 
 
 def last_stage(script, kind: str, scenario: int) -> list[str]:
-    """What the last of several runs changes, and the one before it that it goes on from."""
+    """What the last of several runs changes, and, if there are more than two, the one before it that it goes on from."""
     stages = script.LONGER.get((kind, scenario))
     if not stages:
         return []
+    if len(stages) == 1:
+        return stages[0]  # where the first run was is not the same in all checkpoints
     family, variant = kind.split("/")
-    before = {1: "", 2: "-longer"}.get(len(stages), f"-longer-{len(stages) - 1}")
+    before = "-longer" if len(stages) == 2 else f"-longer-{len(stages) - 1}"
     return [*stages[-1], f"training.start_from=runs/shipped/{family}-{scenario}-{variant}{before}/network"]
 
 
