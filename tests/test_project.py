@@ -193,7 +193,7 @@ def test_links_of_the_readme_lead_to_files_and_headings() -> None:
 
 
 def last_stage(script, kind: str, scenario: int) -> list[str]:
-    """What the last of several runs changes, and, if there are more than two, the one before it that it goes on from."""
+    """What the last of several runs changes, and of more than two the one before it that it goes on from."""
     stages = script.LONGER.get((kind, scenario))
     if not stages:
         return []
