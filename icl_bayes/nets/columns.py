@@ -15,7 +15,14 @@ from flax import nnx
 from icl_bayes.nets.config import ModelConfig
 from icl_bayes.nets.decoder import Head
 from icl_bayes.nets.encoders import SetBlock
-from icl_bayes.nets.layers import Attend, FeedForward, KeyValue, Modulation, TimeEmbedding, activation_of, normalized
+from icl_bayes.nets.layers import (
+    Attend,
+    KeyValue,
+    Modulation,
+    TimeEmbedding,
+    feedforward_of,
+    normalized,
+)
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
@@ -78,14 +85,7 @@ class ColumnBlock(nnx.Module):
         self.modulation = Modulation(width, width, 6, dtype=dtype, rngs=rngs)
         self.key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
         self.attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
-        self.feedforward = FeedForward(
-            width,
-            config.feedforward,
-            dropout=config.dropout,
-            dtype=dtype,
-            rngs=rngs,
-            activation=activation_of(config),
-        )
+        self.feedforward = feedforward_of(config, dtype=dtype, rngs=rngs)
 
     def __call__(self, tokens: Array, exists: Array, condition: Array) -> Array:
         shift, scale, gate, *pieces = self.modulation(condition)

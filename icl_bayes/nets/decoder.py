@@ -11,7 +11,15 @@ import jax.numpy as jnp
 from flax import nnx
 
 from icl_bayes.nets.config import ModelConfig
-from icl_bayes.nets.layers import Attend, FeedForward, Folded, KeyValue, Modulation, activation_of, normalized
+from icl_bayes.nets.layers import (
+    Attend,
+    Folded,
+    KeyValue,
+    Modulation,
+    activation_of,
+    feedforward_of,
+    normalized,
+)
 from icl_bayes.types import AnyArray
 
 Array = jax.Array
@@ -31,14 +39,7 @@ class DecoderBlock(nnx.Module):
             self.self_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
         self.memory_key_value = KeyValue(width, config.heads, dtype=dtype, rngs=rngs)
         self.cross_attend = Attend(width, config.heads, dtype=dtype, rngs=rngs)
-        self.feedforward = FeedForward(
-            width,
-            config.feedforward,
-            dropout=config.dropout,
-            dtype=dtype,
-            rngs=rngs,
-            activation=activation_of(config),
-        )
+        self.feedforward = feedforward_of(config, dtype=dtype, rngs=rngs)
         self.dropout = nnx.Dropout(config.dropout, rngs=rngs)
 
     def memory(self, tokens: Array, *, for_many_draws: bool) -> BlockMemory:

@@ -160,6 +160,12 @@ class FeedForward(nnx.Module):
         return self.down(self.dropout(self.activation(self.up(tokens))))
 
 
+def feedforward_of(config: ModelConfig, *, dtype: jnp.dtype, rngs: nnx.Rngs) -> FeedForward:
+    """That of a block of the decoder."""
+    sizes, activation = (config.width, config.feedforward), activation_of(config)
+    return FeedForward(*sizes, dropout=config.dropout, dtype=dtype, rngs=rngs, activation=activation)
+
+
 class Modulation(nnx.Module):
     """Shifts, scales and gates ``(1, width)`` from a conditioning vector; zero at initialization (adaLN-Zero)."""
 
