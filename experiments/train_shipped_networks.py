@@ -74,7 +74,13 @@ LONGER = {
         [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.0005", "training.num_steps=480"],
         [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.001", "training.num_steps=560", "training.seed=2"],
     ],
-    ("fa/exact_start", 5): [["training.passes=8", "training.learning_rate=0.001", "training.seed=1"]],
+    ("fa/exact_start", 5): [
+        ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
+        ["training.passes=8", *_SMOOTH],
+        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.0005", "training.num_steps=480", "training.seed=2"],
+        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
+        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
+    ],
     ("fa/exact_start", 6): [["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"]],
 }
 """Trained on from where their first run ended, one run after the other, with what changes in each: before, ranks of the

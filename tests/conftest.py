@@ -18,15 +18,21 @@ settings.register_profile(
 )
 settings.load_profile("icl_bayes")
 
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
+"""Fused kernels as XLA wrote them before: not the fastest to run, and compiled in half the time."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Compile without most optimizations where programs run for moments, which is most of what tests do.
 
-    The variable has to be set before JAX is imported, holds for the whole process and for those it starts: a process
+    The variables have to be set before JAX is imported, hold for the whole process and for those it starts: a process
     that mixes both kinds of programs rounds in two ways, and no two runs of it would be bitwise alike.
     """
     if config.option.markexpr == "not slow and not gpu":
         os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+        flags = os.environ.get("XLA_FLAGS", "")
+        if QUICK_TO_COMPILE not in flags:
+            os.environ["XLA_FLAGS"] = f"{flags} {QUICK_TO_COMPILE}".strip()
         if "jax" in sys.modules:  # a plugin was first; what this process starts would then compile otherwise
             import jax
 

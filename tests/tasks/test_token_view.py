@@ -23,7 +23,7 @@ def test_scores_are_averaged_over_the_gaussian(kind: int, tolerance: float) -> N
     scale, theta, spread = 0.6, 0.7, 0.8
     assert task.tokens is not None
     view = task.tokens(dataset, jnp.asarray([0.4]), jnp.asarray([[scale]]))
-    averaged, center = np.asarray(view.scores(jnp.asarray([theta]), jnp.asarray(spread)))[:, 0]
+    averaged, center = np.asarray(jax.jit(view.scores)(jnp.asarray([theta]), jnp.asarray(spread)))[:, 0]
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     points = theta + spread * scale * nodes
     gradient = jax.jit(jax.vmap(jax.grad(task.log_joint), (0, None)))

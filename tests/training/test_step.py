@@ -110,7 +110,7 @@ def test_several_devices_compute_what_one_does() -> None:
     results = []
     for count in (1, 4):
         devices = f"--xla_force_host_platform_device_count={count}"
-        environment = {**os.environ, "XLA_FLAGS": devices}
+        environment = {**os.environ, "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {devices}".strip()}
         command = [sys.executable, "-c", DEVICES, str(Path(__file__).parents[1])]
         out = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=1200, check=True).stdout
         results.append(json.loads(out.splitlines()[-1]))
