@@ -61,6 +61,7 @@ def informed_overrides(scenario: int) -> list[str]:
 
 _SMOOTH = ["model.activation=smooth_relu", "training.num_steps=960", "training.learning_rate=0.001", "training.seed=1"]
 _HELLINGER = ["model.activation=smooth_relu", "flow.loss=hellinger", "targets.num_examples=3"]
+_HELLINGER_EIGHT = [*_HELLINGER, "training.passes=8"]
 _FEWER_EVALUATIONS = ["flow.solver=multistep", "flow.solver_steps=8"]
 LONGER = {
     ("fa/informed", 2): [
@@ -77,9 +78,27 @@ LONGER = {
     ("fa/exact_start", 5): [
         ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
         ["training.passes=8", *_SMOOTH],
-        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.0005", "training.num_steps=480", "training.seed=2"],
-        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
-        ["training.passes=8", *_HELLINGER, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
+        [
+            "training.passes=8",
+            *_HELLINGER,
+            "training.learning_rate=0.0005",
+            "training.num_steps=480",
+            "training.seed=2",
+        ],
+        [
+            "training.passes=8",
+            *_HELLINGER,
+            "training.learning_rate=0.0007",
+            "training.num_steps=1200",
+            "training.seed=3",
+        ],
+        [
+            "training.passes=8",
+            *_HELLINGER,
+            "training.learning_rate=0.001",
+            "training.num_steps=1200",
+            "training.seed=4",
+        ],
     ],
     ("fa/exact_start", 6): [["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"]],
 }

@@ -217,9 +217,11 @@ class SMCSampler:
         features = label_free_features(self.task, sites).reshape(self.num_runs, self.num_particles, -1)
         spread = features.std(axis=(0, 1)) + 1e-12
         means = features.mean(axis=1)
+        with np.errstate(invalid="ignore"):  # not a number where data are impossible
+            evidence_sd = float(np.std(runs.log_evidence, ddof=1))
         health = {
             "disagreement": float(np.max(means.std(axis=0, ddof=1) / spread)),
-            "evidence_sd": float(np.std(runs.log_evidence, ddof=1)),
+            "evidence_sd": evidence_sd,
             "log_evidence": float(np.mean(runs.log_evidence)),
             "distinct": _distinct_share(features),
             "stages": float(np.max(runs.stages)),

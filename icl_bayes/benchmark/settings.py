@@ -280,7 +280,8 @@ class CalibrationSettings:
         num_rows: of every data set, by default the paper's.
         polish: HMC moves from every draw.
         refine: test what certificates let pass, not raw draws.
-        narrow: factor by which draws are shrunk about their mean; below 1 a control, which has to fail.
+        narrow: factor by which draws are shrunk about their mean, above 1 stretched; any but 1 is a control, which has
+            to fail.
         level: probability with which a scenario fails one of its tests by chance.
         divergence_datasets: of how many data sets densities are computed, for the sum of both divergences; 0 for none.
         seed, networks, out: see :class:`EvaluationSettings`.

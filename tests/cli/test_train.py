@@ -29,7 +29,7 @@ EXPERIMENTS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.s
 
 @pytest.mark.parametrize("experiment", [name for name in choices("experiment") if name not in (*QUICK, "regression")])
 def test_every_other_experiment_has_a_training_step(experiment):
-    """Traced, which finds all but what only numbers can show, in a fifth of the time of compiling it."""
+    """Traced, which finds all but what only numbers can show, in half the time of compiling it."""
     config = compose("train", [f"experiment={experiment}", "scenario=1", *TINY]).network()
     network = build_network(config)
     chunk = make_train_chunk(network, config.training, data_mesh(), 16)

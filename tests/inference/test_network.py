@@ -155,7 +155,7 @@ def test_a_base_that_misses_the_posterior_is_warned_about() -> None:
     assert len(check_base(float("nan"), -2.0, warn=False)) == 2
 
 
-@pytest.mark.parametrize("name", ["glm/5", "glm/2/gaussian"])
+@pytest.mark.parametrize("name", ["glm/5", pytest.param("glm/2/gaussian", marks=pytest.mark.slow)])
 def test_one_velocity_for_all_starts_hardly_moves_the_draws(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The identity behind it holds for the true velocity; a shipped network follows it to a few hundredths of a sd."""
     rng = np.random.default_rng(0)

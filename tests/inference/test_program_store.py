@@ -150,7 +150,7 @@ def test_a_result_of_another_structure_is_refused(tmp_path: Path) -> None:
         ProgramStore(tmp_path).lower(Counting(), ARGUMENTS, (0, 1), "it")
 
 
-@pytest.mark.parametrize("name", ["glm/1", "fa/2"])  # one Gaussian, and one that is warped
+@pytest.mark.parametrize("name", ["glm/1", pytest.param("fa/2", marks=pytest.mark.slow)])  # Gaussian, and warped
 def test_networks_with_a_store_draw_the_same(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x = rng.standard_normal((30, 5))

@@ -21,9 +21,13 @@ def test_scores_are_averaged_over_the_gaussian(kind: int, tolerance: float) -> N
     task = make_regression("bernoulli", 1, intercept=False)
     dataset = task.prepare(Dataset(x=X, y=Y, constants=prior_constants("beta", [kind], [0.2], [1.0], [3.0])))
     scale, theta, spread = 0.6, 0.7, 0.8
-    assert task.tokens is not None
-    view = task.tokens(dataset, jnp.asarray([0.4]), jnp.asarray([[scale]]))
-    averaged, center = np.asarray(jax.jit(view.scores)(jnp.asarray([theta]), jnp.asarray(spread)))[:, 0]
+
+    @jax.jit
+    def scores(theta):
+        assert task.tokens is not None
+        return task.tokens(dataset, jnp.asarray([0.4]), jnp.asarray([[scale]])).scores(theta, jnp.asarray(spread))
+
+    averaged, center = np.asarray(scores(jnp.asarray([theta])))[:, 0]
     nodes, weights = np.polynomial.hermite_e.hermegauss(40)
     points = theta + spread * scale * nodes
     gradient = jax.jit(jax.vmap(jax.grad(task.log_joint), (0, None)))

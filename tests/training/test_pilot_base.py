@@ -48,10 +48,10 @@ def test_base_has_the_moments_of_the_posterior(line) -> None:
 def test_flow_of_an_untrained_network_stays_near_its_base(line) -> None:
     _, dataset = line
     net = network()
-    affine, info = net.find_base(None, dataset)
+    affine, info = jax.jit(lambda data: net.find_base(None, data))(dataset)
     assert bool(info.is_finite)
     noise = jax.random.normal(jax.random.key(0), (200, net.task.dim))
-    drawn = net.draw(net.init(0), dataset, noise, Solver("midpoint", 4))
+    drawn = jax.jit(lambda data: net.draw(net.init(0), data, noise, Solver("midpoint", 4)))(dataset)
     assert bool(drawn.is_finite)
     moved = np.abs(np.asarray(affine.backward(drawn.theta) - noise))
     assert 0.0 < np.median(moved) < 0.5
