@@ -78,27 +78,9 @@ LONGER = {
     ("fa/exact_start", 5): [
         ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
         ["training.passes=8", *_SMOOTH],
-        [
-            "training.passes=8",
-            *_HELLINGER,
-            "training.learning_rate=0.0005",
-            "training.num_steps=480",
-            "training.seed=2",
-        ],
-        [
-            "training.passes=8",
-            *_HELLINGER,
-            "training.learning_rate=0.0007",
-            "training.num_steps=1200",
-            "training.seed=3",
-        ],
-        [
-            "training.passes=8",
-            *_HELLINGER,
-            "training.learning_rate=0.001",
-            "training.num_steps=1200",
-            "training.seed=4",
-        ],
+        [*_HELLINGER_EIGHT, "training.learning_rate=0.0005", "training.num_steps=480", "training.seed=2"],
+        [*_HELLINGER_EIGHT, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
+        [*_HELLINGER_EIGHT, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
     ],
     ("fa/exact_start", 6): [["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"]],
 }

@@ -19,7 +19,7 @@ settings.register_profile(
 settings.load_profile("icl_bayes")
 
 QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
-"""Fused kernels as XLA wrote them before: not the fastest to run, and compiled in half the time."""
+"""Fused kernels as XLA wrote them before: not the fastest to run, and quicker to compile."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -23,7 +23,7 @@ SMALLER = {
 
 
 QUICK = ("paper", "informed", "joint", "fa", "gmm")
-"""One of every family and of every kind of network; what compiles for long in the others is the same."""
+"""One of every kind of network; what compiles for long in the others is much the same, and only traced."""
 EXPERIMENTS = [name if name in QUICK else pytest.param(name, marks=pytest.mark.slow) for name in choices("experiment")]
 
 
