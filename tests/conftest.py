@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ settings.register_profile(
     "icl_bayes", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )
 settings.load_profile("icl_bayes")
+
+# Tracing makes and drops many objects; looking for cycles among all of JAX each time costs a twentieth of the run.
+gc.set_threshold(100_000, 20, 100)
 
 QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
 """Fused kernels as XLA wrote them before: not the fastest to run, and quicker to compile."""

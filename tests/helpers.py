@@ -1,11 +1,24 @@
-"""Assertions whose tolerance comes from Monte Carlo error. Use: ``from helpers import ...``."""
+"""Assertions whose tolerance comes from Monte Carlo error, and moved weights. Use: ``from helpers import ...``."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from scipy.stats import norm
+
+
+def moved_weights(weights: Any, scale: float, seed: int = 0) -> Any:
+    """A pytree of weights plus normal noise: layers that start at zero would hide mistakes in what they multiply.
+
+    The noise is NumPy's, as JAX would compile a program for the shape of every leaf.
+    """
+    generator = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(np.asarray(leaf) + scale * generator.normal(size=leaf.shape), leaf.dtype), weights
+    )
 
 
 def effective_sample_size(draws: Any) -> np.ndarray:

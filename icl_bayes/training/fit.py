@@ -13,7 +13,6 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -34,7 +33,15 @@ from icl_bayes.training.checkpoint import (
 from icl_bayes.training.config import NetworkConfig
 from icl_bayes.training.held_out import make_held_out, make_scorer
 from icl_bayes.training.network import Network, build_network
-from icl_bayes.training.step import TrainState, batch_size_of, bucket_of, data_mesh, init_state, make_train_chunk
+from icl_bayes.training.step import (
+    TrainChunk,
+    TrainState,
+    batch_size_of,
+    bucket_of,
+    data_mesh,
+    init_state,
+    make_train_chunk,
+)
 from icl_bayes.training.training_range import training_range
 
 METRIC_FIELDS = (
@@ -113,7 +120,7 @@ def fit(
             f"closest Gaussian {gaussian_c2st:.3f}"
         )
 
-    programs: dict[int, Callable[[TrainState], Any]] = {}
+    programs: dict[int, TrainChunk] = {}
     last_saved = time.monotonic()
     end = min(settings.num_steps, stop_after_steps or settings.num_steps)
     while int(state.step) < end:
@@ -123,7 +130,7 @@ def fit(
             if is_main:
                 console.print(f"Compiling the training steps for up to {padded_rows} rows.")
             started = time.monotonic()
-            programs[padded_rows] = make_train_chunk(network, settings, mesh, padded_rows).lower(state).compile()
+            programs[padded_rows] = make_train_chunk(network, settings, mesh, padded_rows).compile(state)
             progress.compile_seconds += time.monotonic() - started
         started = time.monotonic()
         state, info = programs[padded_rows](state)

@@ -70,7 +70,8 @@ class Network:
 
     def init(self, seed: int) -> Params:
         """Fresh weights; one program draws them all, as an accelerator would compile each draw by itself."""
-        return jax.jit(lambda: nnx.state(build_model(self.config, self.task, seed), nnx.Param))()
+        draw = jax.jit(lambda *keys: nnx.state(build_model(self.config, self.task, *keys), nnx.Param))
+        return draw(jax.random.key(seed), jax.random.key(seed + 1))
 
     def model(self, params: Params, dropout_key: Array | None = None) -> Any:
         """The nnx module with the given weights; dropout is active only with a key."""
@@ -331,9 +332,11 @@ def factor_affine(shift: Array, scale: Array) -> Affine:
     return Affine(shift, scale, inverse, jnp.sum(jnp.log(jnp.abs(jnp.diagonal(scale)))))
 
 
-def build_model(config: NetworkConfig, task: Task, seed: int) -> InContextFlow | ColumnFlow:
+def build_model(
+    config: NetworkConfig, task: Task, weights_key: Array, dropout_key: Array
+) -> InContextFlow | ColumnFlow:
     """A freshly initialized nnx module for a configuration."""
-    rngs = nnx.Rngs(params=seed, dropout=seed + 1)
+    rngs = nnx.Rngs(params=weights_key, dropout=dropout_key)
     if config.model.layout == "column":
         tokens = task.tokens
         if tokens is None:
@@ -363,7 +366,7 @@ def build_network(config: NetworkConfig, task: Task | None = None) -> Network:
             f"flow.loss=stein_target needs moments of the posterior, which task {task.name!r} does not have by itself: "
             "set targets.metric=pilots or posterior, and targets.num_moves above 0."
         )
-    abstract = nnx.eval_shape(lambda: build_model(config, task, 0))
+    abstract = nnx.eval_shape(lambda: build_model(config, task, jax.random.key(0), jax.random.key(1)))
     graph, template, dropout = nnx.split(abstract, nnx.Param, nnx.RngState)
     return Network(config, task, make_path(config.flow.path), template, (graph, jax.tree.map(_unused, dropout)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -38,15 +39,19 @@ class StepInfo(NamedTuple):
     kept: Array
 
 
-def make_optimizer(config: TrainingConfig) -> optax.GradientTransformation:
-    """Adam with L2, clipping and a one-cycle cosine schedule that completes."""
-    schedule = optax.cosine_onecycle_schedule(
+def make_schedule(config: TrainingConfig) -> optax.Schedule:
+    """A one-cycle cosine of the learning rate that completes."""
+    return optax.cosine_onecycle_schedule(
         config.num_steps,
         config.learning_rate,
         config.warmup_fraction,
         config.initial_divisor,
         config.final_divisor,
     )
+
+
+def make_optimizer(config: TrainingConfig, schedule: optax.Schedule) -> optax.GradientTransformation:
+    """Adam with L2 and clipping."""
     return optax.chain(
         optax.clip_by_global_norm(config.clip_norm), optax.add_decayed_weights(config.l2), optax.adam(schedule)
     )
@@ -56,7 +61,9 @@ def init_state(network: Network, config: TrainingConfig) -> TrainState:
     """Fresh weights, their average, and optimizer state."""
     params = network.init(config.seed)
     average = jax.tree.map(jnp.copy, params)  # its own buffers: the step donates both
-    return TrainState(jnp.zeros((), jnp.int32), params, average, make_optimizer(config).init(params))
+    return TrainState(
+        jnp.zeros((), jnp.int32), params, average, make_optimizer(config, make_schedule(config)).init(params)
+    )
 
 
 def data_mesh() -> Mesh:
@@ -143,27 +150,55 @@ def visiting_order(rng_key: Array, pool_size: int, batch_size: int, passes: int)
     return jax.vmap(lambda key: jax.random.permutation(key, pool_size))(keys).reshape(-1, batch_size)
 
 
-def make_train_chunk(
-    network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int
-) -> Callable[[TrainState], tuple[TrainState, StepInfo]]:
+@dataclasses.dataclass(frozen=True)
+class TrainChunk:
     """``state -> (state, info)`` over ``steps_per_call`` steps, compiled as one program.
+
+    What only says which numbers a step uses, its random key and learning rate, is an input of the program: runs that
+    differ in their seed or schedule share it.
+
+    Attributes:
+        program: ``(state, rng_key, learning_rates) -> (state, info)``; a jitted function, or compiled.
+        inputs: ``step -> (rng_key, learning_rates)`` of the call that begins with this step.
+    """
+
+    program: Any
+    inputs: Callable[[Array], tuple[Array, Array]]
+
+    def compile(self, state: TrainState) -> TrainChunk:
+        """The same, compiled once and for all: a jitted function would do it anew for a state from the call before."""
+        return dataclasses.replace(self, program=self.program.lower(state, *self.inputs(state.step)).compile())
+
+    def __call__(self, state: TrainState) -> tuple[TrainState, StepInfo]:
+        """Several steps; the buffers of ``state`` are given away."""
+        return self.program(state, *self.inputs(state.step))
+
+
+def make_train_chunk(network: Network, config: TrainingConfig, mesh: Mesh, padded_rows: int) -> TrainChunk:
+    """The steps of one call.
 
     The program simulates a pool of data sets and passes over it ``passes`` times, in a new order
     and with fresh times and noise each time, so that simulation costs little beside gradients.
     """
-    optimizer = make_optimizer(config)
+    schedule = make_schedule(config)
     pool_fn = make_pool_fn(network, config, mesh, padded_rows)
     batch_size = batch_size_of(config, padded_rows, mesh.devices.size)
     pool_size = batch_size * config.steps_per_call // config.passes
-    by_data = NamedSharding(mesh, PartitionSpec("data"))
+    by_data, replicated = NamedSharding(mesh, PartitionSpec("data")), NamedSharding(mesh, PartitionSpec())
 
-    def train_step(state: TrainState, step: tuple[Array, Targets]) -> tuple[TrainState, StepInfo]:
-        loss_key, targets = step
+    def inputs(step: Array) -> tuple[Array, Array]:
+        rng_key = jax.random.fold_in(jax.random.key(config.seed), step)
+        steps = step + jnp.arange(config.steps_per_call)
+        return rng_key, jnp.asarray(jax.vmap(schedule)(steps))
+
+    def train_step(state: TrainState, step: tuple[Array, Array, Targets]) -> tuple[TrainState, StepInfo]:
+        loss_key, learning_rate, targets = step
         loss, gradient = jax.value_and_grad(lambda params: batch_loss(network, params, loss_key, targets))(state.params)
         norm = optax.tree.norm(gradient)
         # One bad batch must not destroy a long run: a step without a finite gradient is skipped.
         usable = jnp.isfinite(norm)
         gradient = jax.tree.map(lambda g: jnp.where(usable, g, 0.0), gradient)
+        optimizer = make_optimizer(config, lambda _: learning_rate)
         updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
@@ -171,18 +206,19 @@ def make_train_chunk(
         info = StepInfo(loss, norm, jnp.mean(targets.acceptance), jnp.mean(targets.weight))
         return TrainState(state.step + 1, params, ema, opt_state), info
 
-    def chunk(state: TrainState) -> tuple[TrainState, StepInfo]:
-        key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-        data_key, order_key, loss_key = jax.random.split(key, 3)
+    def program(state: TrainState, rng_key: Array, learning_rates: Array) -> tuple[TrainState, StepInfo]:
+        data_key, order_key, loss_key = jax.random.split(rng_key, 3)
         pool = pool_fn(data_key)
         order = visiting_order(order_key, pool_size, batch_size, config.passes)
 
-        def one(state: TrainState, step: tuple[Array, Array]) -> tuple[TrainState, StepInfo]:
-            targets = jax.tree.map(lambda leaf: leaf[step[1]], pool)
-            return train_step(state, (step[0], jax.lax.with_sharding_constraint(targets, by_data)))
+        def one(state: TrainState, step: tuple[Array, Array, Array]) -> tuple[TrainState, StepInfo]:
+            loss_key, learning_rate, visited = step
+            targets = jax.tree.map(lambda leaf: leaf[visited], pool)
+            targets = jax.lax.with_sharding_constraint(targets, by_data)
+            return train_step(state, (loss_key, learning_rate, targets))
 
         loss_keys = jax.random.split(loss_key, config.steps_per_call)
-        return jax.lax.scan(one, state, (loss_keys, order))
+        return jax.lax.scan(one, state, (loss_keys, learning_rates, order))
 
-    replicated = NamedSharding(mesh, PartitionSpec())
-    return jax.jit(chunk, in_shardings=replicated, out_shardings=replicated, donate_argnums=0)
+    steps = jax.jit(program, in_shardings=replicated, out_shardings=replicated, donate_argnums=0)
+    return TrainChunk(steps, jax.jit(inputs, out_shardings=replicated))

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
+from helpers import moved_weights
 from training.conftest import tiny_config
 
 import icl_bayes
@@ -23,11 +23,8 @@ def noisy_network(directory: Path, noise: float, scenario: int = 1) -> Amortized
     config = tiny_config(row_buckets=[64])
     config = dataclasses.replace(config, task=dataclasses.replace(config.task, scenario=scenario))
     network = build_network(config)
-    leaves, structure = jax.tree.flatten(network.init(0))
-    keys = jax.random.split(jax.random.key(7), len(leaves))
-    noisy = [leaf + noise * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     calibration = {"num_rows": [10, 64], "statistics": {}}
-    params = jax.tree.unflatten(structure, noisy)
+    params = moved_weights(network.init(0), noise)
     save_checkpoint(directory, config, network.task, params, provenance={}, calibration=calibration)
     return AmortizedPosterior.from_checkpoint(load_checkpoint(directory), "tiny")
 

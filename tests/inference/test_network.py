@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import moved_weights
 from training.conftest import tiny_config
 
 import icl_bayes
@@ -25,12 +26,9 @@ def net(tmp_path_factory: pytest.TempPathFactory) -> AmortizedPosterior:
     """A network with perturbed fresh weights, so that every part of it matters."""
     config = tiny_config(row_buckets=[512])
     network = build_network(config)
-    leaves, structure = jax.tree.flatten(network.init(0))
-    keys = jax.random.split(jax.random.key(5), len(leaves))
-    noisy = [leaf + 0.05 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves, strict=True)]
     path = tmp_path_factory.mktemp("net") / "network"
     calibration = {"num_rows": [10, 512], "statistics": {"log sd of feature 0": [-0.01, 0.01]}}
-    params = jax.tree.unflatten(structure, noisy)
+    params = moved_weights(network.init(0), 0.05)
     save_checkpoint(path, config, network.task, params, provenance={}, calibration=calibration)
     return AmortizedPosterior.from_checkpoint(load_checkpoint(path), "tiny")
 

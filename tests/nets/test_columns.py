@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
+from helpers import moved_weights
 
 from icl_bayes.flow import affine_from_curvature, log_normal, make_path, value_and_log_det
 from icl_bayes.nets import ColumnFlow, ModelConfig, make_velocity
@@ -28,13 +29,8 @@ PRECISION, MEAN = ROOT @ ROOT.T + np.eye(DIM), GENERATOR.normal(size=DIM)
 
 def randomized(seed: int = 0) -> ColumnFlow:
     """Weights that are zero at initialization would hide mistakes."""
-    model = ColumnFlow(DOUBLE, CELLS, CONTEXT, rngs=nnx.Rngs(seed))
-    key = jax.random.key(seed)
-    state = nnx.state(model, nnx.Param)
-    leaves, structure = jax.tree.flatten(state)
-    keys = jax.random.split(key, len(leaves))
-    noisy = [leaf + 0.3 * jax.random.normal(one, leaf.shape) for one, leaf in zip(keys, leaves, strict=True)]
-    nnx.update(model, jax.tree.unflatten(structure, noisy))
+    model = nnx.jit(lambda: ColumnFlow(DOUBLE, CELLS, CONTEXT, rngs=nnx.Rngs(seed)))()
+    nnx.update(model, moved_weights(nnx.state(model, nnx.Param), 0.3, seed))
     return model
 
 

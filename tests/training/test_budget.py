@@ -19,10 +19,7 @@ class Chunk:
     def __init__(self, compiled: bool = False) -> None:
         self.compiled = compiled
 
-    def lower(self, state):
-        return self
-
-    def compile(self):
+    def compile(self, state):
         time.sleep(1.0)
         return Chunk(compiled=True)
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from helpers import moved_weights
 
 from icl_bayes.nets.layers import smooth_relu
 from icl_bayes.training import FlowConfig, TargetsConfig, build_network
@@ -28,13 +29,10 @@ def measured():
     """Fresh weights, others away from them, and loss and gradient on a few data sets."""
     network = build_network(config())
     fresh = network.init(0)
-    leaves, structure = jax.tree.flatten(fresh)
-    keys = jax.random.split(jax.random.key(3), len(leaves))
-    moved = [leaf + 0.1 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
     batch = jax.jit(make_batch_fn(network, network.config.training, data_mesh()), static_argnums=1)
     targets = batch(jax.random.split(jax.random.key(0), 8), 16)
     of = jax.jit(jax.value_and_grad(lambda params, key: batch_loss(network, params, key, targets)))
-    return fresh, jax.tree.unflatten(structure, moved), of
+    return fresh, moved_weights(fresh, 0.1), of
 
 
 def test_the_distance_falls_along_its_gradient_by_what_the_gradient_says(measured) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -49,8 +50,14 @@ def net(roots):
 @pytest.fixture(scope="module")
 def params(net):
     """Weights that are not zero anywhere: a flow that is not the identity."""
-    keys = iter(jax.random.split(jax.random.key(5), 1000))
-    return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), net.init(0))
+    keys = jax.random.split(jax.random.key(5), 1000)
+
+    @jax.jit
+    def moved(weights):
+        place = itertools.count()
+        return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(keys[next(place)], leaf.shape), weights)
+
+    return moved(net.init(0))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from helpers import moved_weights
 
 from icl_bayes.training import FlowConfig, NetworkConfig, TargetsConfig, build_network, step
 from icl_bayes.training.network import batch_loss
@@ -75,6 +76,19 @@ def test_data_sets_of_a_call_are_the_same_however_many_are_simulated_together(mo
             np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
+def test_runs_that_differ_in_seed_or_schedule_share_their_program() -> None:
+    """Compiled once for all of them, where JAX keeps programs."""
+
+    def program(**settings) -> str:
+        config = simple_config(**settings)
+        network = build_network(config)
+        chunk = make_train_chunk(network, config.training, data_mesh(), 16)
+        state = jax.eval_shape(lambda: init_state(network, config.training))
+        return chunk.program.lower(state, *jax.eval_shape(chunk.inputs, state.step)).as_text()
+
+    assert program(seed=3, learning_rate=0.02, num_steps=40, warmup_fraction=0.3) == program()
+
+
 def test_passes_must_divide_the_steps_of_a_call() -> None:
     with pytest.raises(ValueError, match="multiple of training.passes"):
         tiny_config(steps_per_call=2, passes=3)
@@ -83,13 +97,9 @@ def test_passes_must_divide_the_steps_of_a_call() -> None:
 def test_dropout_trains_under_vmap_and_rests_at_inference() -> None:
     config = paper_like(dropout=0.5)
     network, mesh = build_network(config), data_mesh()
-    params = network.init(0)
-    # Away from the zero initialization of the output layer, where nothing matters.
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    moved = [leaf + 0.3 * jax.random.normal(key, leaf.shape) for leaf, key in zip(leaves, keys, strict=True)]
-    params = jax.tree.unflatten(tree, moved)
-    targets = make_batch_fn(network, config.training, mesh)(jax.random.split(jax.random.key(2), 4), 16)
+    params = moved_weights(network.init(0), 0.3)
+    batch = jax.jit(make_batch_fn(network, config.training, mesh), static_argnums=1)
+    targets = batch(jax.random.split(jax.random.key(2), 4), 16)
     rested = build_network(paper_like(dropout=0.0))
     loss = {
         name: float(jax.jit(lambda w, net=net: batch_loss(net, w, jax.random.key(3), targets))(params))

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import moved_weights
 from jax.scipy.special import logsumexp
 from scipy import stats
 from two_roots import data, on_grid, two_roots_task
@@ -46,8 +47,7 @@ def net():
 @pytest.fixture(scope="module")
 def params(net):
     """Weights that are not zero anywhere: a flow that is not the identity."""
-    keys = iter(jax.random.split(jax.random.key(5), 1000))
-    return jax.tree.map(lambda leaf: leaf + 0.1 * jax.random.normal(next(keys), leaf.shape), net.init(0))
+    return moved_weights(net.init(0), 0.1)
 
 
 @pytest.fixture(scope="module")
