@@ -61,7 +61,13 @@ def informed_overrides(scenario: int) -> list[str]:
 
 _SMOOTH = ["model.activation=smooth_relu", "training.num_steps=960", "training.learning_rate=0.001", "training.seed=1"]
 _HELLINGER = ["model.activation=smooth_relu", "flow.loss=hellinger", "targets.num_examples=3"]
-_HELLINGER_EIGHT = [*_HELLINGER, "training.passes=8"]
+_EIGHT = ["training.passes=8"]
+_SMOOTH_AND_THREE_HELLINGER = [
+    [*_EIGHT, *_SMOOTH],
+    [*_EIGHT, *_HELLINGER, "training.learning_rate=0.0005", "training.num_steps=480", "training.seed=2"],
+    [*_EIGHT, *_HELLINGER, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
+    [*_EIGHT, *_HELLINGER, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
+]
 _FEWER_EVALUATIONS = ["flow.solver=multistep", "flow.solver_steps=8"]
 LONGER = {
     ("fa/informed", 2): [
@@ -77,12 +83,12 @@ LONGER = {
     ],
     ("fa/exact_start", 5): [
         ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
-        ["training.passes=8", *_SMOOTH],
-        [*_HELLINGER_EIGHT, "training.learning_rate=0.0005", "training.num_steps=480", "training.seed=2"],
-        [*_HELLINGER_EIGHT, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
-        [*_HELLINGER_EIGHT, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
+        *_SMOOTH_AND_THREE_HELLINGER,
     ],
-    ("fa/exact_start", 6): [["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"]],
+    ("fa/exact_start", 6): [
+        ["training.num_steps=14000", "training.learning_rate=0.001", "training.seed=1"],
+        *_SMOOTH_AND_THREE_HELLINGER,
+    ],
 }
 """Trained on from where their first run ended, one run after the other, with what changes in each: before, ranks of the
 truth's likelihood among raw draws were not uniform."""
