@@ -97,7 +97,8 @@ def without_a_mode(post: Posterior, generator: np.random.Generator) -> Posterior
     above = values[:, column] > cut
     kept = np.flatnonzero(above if above.mean() >= 0.5 else ~above)
     index = np.where(np.isin(np.arange(len(theta)), kept), np.arange(len(theta)), generator.choice(kept, len(theta)))
-    densities = post.densities and jax.tree.map(lambda leaf: leaf[index], post.densities)
+    # With several modes only weights are at hand, of a draw with its mode.
+    densities = post.densities and jax.tree.map(lambda leaf: leaf[index] if leaf.size > 1 else leaf, post.densities)
     sites = {name: value[index] for name, value in post.sites.items()}
     return dataclasses.replace(post, theta=theta[index], sites=sites, densities=densities)
 
