@@ -21,6 +21,11 @@ def moved_weights(weights: Any, scale: float, seed: int = 0) -> Any:
     )
 
 
+def joint_draw(task: Any, rng_key: Any, num_rows: int, padded_rows: int | None = None) -> Any:
+    """``task.simulate`` as one program: operation by operation, JAX would compile one for each."""
+    return jax.jit(task.simulate, static_argnums=(1, 2))(rng_key, num_rows, padded_rows)
+
+
 def effective_sample_size(draws: Any) -> np.ndarray:
     """Number of independent draws worth as much for the mean, per component.
 

@@ -26,7 +26,7 @@ def shuffled(task: Task, rng_key: Array, thetas: Array) -> Array:
     def one(key: Array, theta: Array) -> Array:
         return task.relabel(theta, jax.random.permutation(key, task.num_exchangeable))
 
-    return jax.vmap(one)(jax.random.split(rng_key, len(thetas)), thetas)
+    return jax.jit(jax.vmap(one))(jax.random.split(rng_key, len(thetas)), thetas)
 
 
 @pytest.mark.parametrize("scenario", [1, 2])
@@ -38,11 +38,11 @@ def test_draws_around_one_mode_are_brought_together(scenario: int) -> None:
     mixed = shuffled(task, order_key, thetas)
     assert float(jnp.max(jnp.std(mixed, axis=0))) > 1.0
     alignment = alignment_of(task, mixed, mixed[0])
-    aligned, back = jax.vmap(lambda theta: align(task, alignment, theta))(mixed)
+    aligned, back = jax.jit(jax.vmap(lambda theta: align(task, alignment, theta)))(mixed)
     assert float(jnp.max(jnp.std(aligned, axis=0))) < 0.13
     np.testing.assert_allclose(alignment.scale, 0.1, rtol=0.25)
-    np.testing.assert_array_equal(jax.vmap(task.relabel)(aligned, back), mixed)
-    assert bool(jnp.all(jax.vmap(lambda theta: is_aligned(task, alignment, theta))(aligned)))
+    np.testing.assert_array_equal(jax.jit(jax.vmap(task.relabel))(aligned, back), mixed)
+    assert bool(jnp.all(jax.jit(jax.vmap(lambda theta: is_aligned(task, alignment, theta)))(aligned)))
     elsewhere = task.relabel(aligned[0], jnp.roll(jnp.arange(task.num_exchangeable), 1))
     assert not bool(is_aligned(task, alignment, elsewhere))
 
@@ -53,8 +53,8 @@ def test_every_draw_has_one_nearest_order() -> None:
     thetas = jax.random.normal(jax.random.key(0), (100, task.dim))
     alignment = alignment_of(task, thetas, thetas[0])
     orders = jnp.asarray([[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]])
-    copies = jax.vmap(lambda theta: jax.vmap(lambda order: task.relabel(theta, order))(orders))(thetas)
-    inside = jax.vmap(jax.vmap(lambda theta: is_aligned(task, alignment, theta)))(copies)
+    copies = jax.jit(jax.vmap(lambda theta: jax.vmap(lambda order: task.relabel(theta, order))(orders)))(thetas)
+    inside = jax.jit(jax.vmap(jax.vmap(lambda theta: is_aligned(task, alignment, theta))))(copies)
     np.testing.assert_array_equal(jnp.sum(inside, axis=1), 1)
 
 

@@ -121,7 +121,7 @@ def test_regression_that_contradicts_its_prior_is_not_left_in_the_mode_next_to_z
     task = make_task(f"glm/{scenario}")
     dataset = task.prepare(Dataset(x=x, y=9.0 * x[:, 0] + 0.3 * rng.standard_normal(10)))
     affine, info = jax.device_get(jax.jit(lambda dataset: variational_of(task, dataset))(dataset))
-    sites = task.constrain(affine.shift, dataset)
+    sites = jax.jit(task.constrain)(affine.shift, dataset)
     assert sites["beta"][0] == pytest.approx(8.7, abs=0.4)
     assert sites["sigma2"] < 1.5
     if scenario == 1:
@@ -131,8 +131,8 @@ def test_regression_that_contradicts_its_prior_is_not_left_in_the_mode_next_to_z
         assert float(np.exp(info.rival)) == pytest.approx(mass / (1.0 - mass), rel=1.0)
         assert any("second mode" in warning for warning in gaussian_health(info)[1])
         first = jax.jit(lambda dataset: best_mode(task, dataset, num_starts=1))(dataset)
-        assert task.constrain(first.affine.shift, dataset)["sigma2"] < 1.5, "Least squares comes first,"
+        assert jax.jit(task.constrain)(first.affine.shift, dataset)["sigma2"] < 1.5, "Least squares comes first,"
         assert first.info.rival == -np.inf, "and knows of no other mode."
         alone = dataclasses.replace(task, starts=None)
         from_zero = jax.jit(lambda dataset: best_mode(alone, dataset))(dataset).affine.shift
-        assert task.constrain(from_zero, dataset)["sigma2"] > 3.0, "Zero alone ends in the lesser mode."
+        assert jax.jit(task.constrain)(from_zero, dataset)["sigma2"] > 3.0, "Zero alone ends in the lesser mode."

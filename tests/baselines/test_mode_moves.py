@@ -76,7 +76,9 @@ def test_draws_of_the_base_come_closer(roots) -> None:
     modes = roots[2]
     key = jax.random.key(3)
     which = modes.chosen_by(jax.random.uniform(key, (NUM,)))
-    starts = jax.vmap(lambda part, z: part.forward(1.5 * z))(modes.part(which), jax.random.normal(key, (NUM, 1)))
+    starts = jax.jit(jax.vmap(lambda part, z: part.forward(1.5 * z)))(
+        modes.part(which), jax.random.normal(key, (NUM, 1))
+    )
     positions, _ = moved(roots, modes, np.asarray(starts), 10)
     before, after = (
         stats.kstest(one, lambda at: np.interp(at, *roots[3:])).statistic
@@ -96,6 +98,6 @@ def test_components_keep_the_places_that_they_had() -> None:
     run = jax.jit(lambda at: mode_moves(jax.random.key(2), keys, task, dataset, modes, at, at[:16], 1))
     positions, info = run(starts)
     assert info.acceptance > 0.5
-    orders = jax.vmap(task.in_all_orders)(positions[0])
+    orders = jax.jit(jax.vmap(task.in_all_orders))(positions[0])
     nearest = np.asarray(jnp.argmin(jnp.sum((orders - center) ** 2, axis=2), axis=1))
     assert np.mean(nearest == 0) > 0.9

@@ -78,7 +78,7 @@ def test_the_step_size_follows_the_width_of_the_posterior() -> None:
     for width in (1.0, 0.1):
         pilots = jnp.asarray(width * rng.normal(size=(64, 3)), jnp.float32)
         log_density_fn = lambda u, width=width: -0.5 * jnp.sum((u / width) ** 2)  # noqa: E731
-        states = jax.vmap(lambda start, fn=log_density_fn: blackjax.hmc.init(start, fn))(pilots)
+        states = jax.jit(jax.vmap(lambda start, fn=log_density_fn: blackjax.hmc.init(start, fn)))(pilots)
         setting = find_setting(jax.random.key(0), Space(log_density_fn), step_sizes(jnp.ones(3)), states)
         found[width] = float(setting.step_size)
     assert found[0.1] < 0.3 * found[1.0]

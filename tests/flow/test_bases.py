@@ -84,7 +84,7 @@ def test_mode_search_is_never_worse_than_its_start(density) -> None:
     for metric in metrics.values():
         search = jax.jit(jax.vmap(lambda start: find_mode(density, metric, start, num_steps=12)))  # noqa: B023
         found, value, _, info = search(starts)
-        before, after = jax.vmap(density)(starts), jax.vmap(density)(found)
+        before, after = jax.jit(jax.vmap(density))(starts), jax.jit(jax.vmap(density))(found)
         np.testing.assert_allclose(value, after, rtol=1e-5)
         assert np.isfinite(after).all()
         assert (after >= before).all()
@@ -98,7 +98,7 @@ def test_newton_reaches_the_mode_past_walls_and_overflow(density, mode: float | 
     assert info.decrement < 1e-5
     if mode is not None:
         np.testing.assert_allclose(affine.shift, mode, atol=1e-3)
-    np.testing.assert_allclose(jax.grad(density)(affine.shift), 0.0, atol=2e-2)
+    np.testing.assert_allclose(jax.jit(jax.grad(density))(affine.shift), 0.0, atol=2e-2)
 
 
 def test_a_search_that_is_not_finite_falls_back_to_the_identity() -> None:

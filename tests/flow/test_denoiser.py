@@ -38,7 +38,7 @@ def test_gaussian_in_closed_form(alpha, sigma):
 def test_two_modes_by_quadrature(alpha, sigma, start):
     grid = np.linspace(-4.0, 4.0, 401)
     points = np.stack(np.meshgrid(grid, grid, indexing="ij"), axis=-1).reshape(-1, 2)
-    log_joint = np.asarray(jax.vmap(two_modes)(jnp.asarray(points)), np.float64)
+    log_joint = np.asarray(jax.jit(jax.vmap(two_modes))(jnp.asarray(points)), np.float64)
     log_joint -= 0.5 * np.sum(((np.asarray(start) - alpha * points) / sigma) ** 2, axis=1)
     expected = scipy.special.softmax(log_joint) @ points
     found, _ = importance_denoiser(two_modes, 2)(jnp.asarray(start), jnp.asarray(alpha), jnp.asarray(sigma))

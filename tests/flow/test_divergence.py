@@ -31,14 +31,14 @@ def kinked(params, z):
 
 
 def slope_of(bend, params, z):
-    return jax.vmap(jax.grad(lambda one: bend(params, one)))(z)
+    return jax.jit(jax.vmap(jax.grad(lambda one: bend(params, one))))(z)
 
 
 def distance(bend, divergence, params):
     """``E_q[F(p / q)]`` by quadrature over noise."""
     z = jnp.asarray(GRID)
-    log_q = jax.vmap(lambda one: log_normal(one[None]))(z) - jnp.log(slope_of(bend, params, z))
-    log_p = jax.vmap(lambda one: log_target(bend(params, one)[None]))(z)
+    log_q = jax.jit(jax.vmap(lambda one: log_normal(one[None])))(z) - jnp.log(slope_of(bend, params, z))
+    log_p = jax.jit(jax.vmap(lambda one: log_target(bend(params, one)[None])))(z)
     weight = jnp.exp(log_q) * slope_of(bend, params, z)
     return jnp.sum(weight * divergence(log_p - log_q)) * (GRID[1] - GRID[0])
 
@@ -46,9 +46,9 @@ def distance(bend, divergence, params):
 def by_gaps(bend, factor, params):
     """The mean of ``c(p / q) gap . df`` over draws, likewise."""
     z = jnp.asarray(GRID)
-    gaps = jax.vmap(lambda one: gap_at(lambda u: bend(params, u), log_normal, log_target, one[None]))(z)
-    changes = jax.vmap(lambda one: jax.grad(lambda params: bend(params, one))(params))(z)
-    density = jnp.exp(jax.vmap(lambda one: log_normal(one[None]))(z))
+    gaps = jax.jit(jax.vmap(lambda one: gap_at(lambda u: bend(params, u), log_normal, log_target, one[None])))(z)
+    changes = jax.jit(jax.vmap(lambda one: jax.grad(lambda params: bend(params, one))(params)))(z)
+    density = jnp.exp(jax.jit(jax.vmap(lambda one: log_normal(one[None])))(z))
     pushes = factor(-gaps.log_ratio) * gaps.gradient[:, 0]
     return jnp.sum((density * pushes)[:, None] * changes, axis=0) * (GRID[1] - GRID[0])
 
@@ -65,7 +65,7 @@ def test_gaps_give_the_gradient_of_a_divergence(name: str) -> None:
     divergence, factor = DIVERGENCES[name]
     with jax.enable_x64(True):
         params = jnp.asarray(PARAMS)
-        expected = jax.grad(lambda params: distance(smooth, divergence, params))(params)
+        expected = jax.jit(jax.grad(lambda params: distance(smooth, divergence, params)))(params)
         found = by_gaps(smooth, factor, params)
     np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-7)
     assert np.linalg.norm(expected) > 0.02
@@ -89,7 +89,7 @@ def test_no_gap_where_the_laws_agree() -> None:
     precision = jnp.linalg.inv(matrix @ matrix.T)
     target = lambda x: -0.5 * (x - shift) @ precision @ (x - shift)  # noqa: E731
     z = jax.random.normal(jax.random.key(0), (50, 2))
-    gaps = jax.vmap(lambda one: gap_at(lambda z: shift + matrix @ z, log_normal, target, one))(z)
+    gaps = jax.jit(jax.vmap(lambda one: gap_at(lambda z: shift + matrix @ z, log_normal, target, one)))(z)
     assert np.max(np.abs(gaps.gradient)) < 1e-4
     found = hellinger(gaps)
     assert float(found.value) == pytest.approx(0.0, abs=1e-6)
@@ -101,7 +101,7 @@ def shifted_gaps(delta: float) -> Gap:
     strata = norm.ppf((np.arange(NUM) + 0.5) / NUM)
     x = np.concatenate([strata + delta, strata])
     z = jnp.asarray(x - delta, jnp.float32)[:, None]
-    return jax.vmap(lambda one: gap_at(lambda z: z + delta, log_normal, log_normal, one))(z)
+    return jax.jit(jax.vmap(lambda one: gap_at(lambda z: z + delta, log_normal, log_normal, one)))(z)
 
 
 @pytest.mark.parametrize("delta", [0.3, 1.0, 2.5])

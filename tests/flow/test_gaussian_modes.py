@@ -33,7 +33,7 @@ def swapped(theta):
 
 def exchangeable(theta):
     """One mode, off the diagonal, in both orders."""
-    return logsumexp(jax.vmap(lambda one: gaussian(one, MEANS[0], COVARIANCES[0]))(swapped(theta)))
+    return logsumexp(jax.jit(jax.vmap(lambda one: gaussian(one, MEANS[0], COVARIANCES[0])))(swapped(theta)))
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_every_mode_is_found_once(found) -> None:
     assert info.decrement < 1e-3
     np.testing.assert_allclose(np.exp(modes.log_weights), [0.7, 0.3, 0.0, 0.0], atol=2e-3)
     np.testing.assert_allclose(modes.parts.shift[:2], MEANS, atol=1e-2)
-    covariances = jax.vmap(lambda scale: scale @ scale.T)(modes.parts.scale[:2])
+    covariances = jax.jit(jax.vmap(lambda scale: scale @ scale.T))(modes.parts.scale[:2])
     np.testing.assert_allclose(covariances, COVARIANCES, atol=5e-3)
 
 
@@ -62,9 +62,9 @@ def test_a_number_in_the_unit_interval_stands_for_a_mode(found) -> None:
 def test_shares_add_up_to_one_everywhere(found) -> None:
     modes, _ = found
     points = jax.random.normal(jax.random.key(0), (200, 2)) * 2.0
-    shares = jax.vmap(lambda part: jnp.exp(jax.vmap(part.log_share)(points)))(modes.part(jnp.arange(2)))
+    shares = jax.jit(jax.vmap(lambda part: jnp.exp(jax.vmap(part.log_share)(points))))(modes.part(jnp.arange(2)))
     np.testing.assert_allclose(jnp.sum(shares, axis=0), 1.0, atol=1e-4)
-    together = jnp.exp(jax.vmap(lambda point: modes.log_shares(point[None])[:2, 0])(points)).T
+    together = jnp.exp(jax.jit(jax.vmap(lambda point: modes.log_shares(point[None])[:2, 0]))(points)).T
     np.testing.assert_allclose(shares, together, atol=1e-4)
     assert float(identity_affine(2).log_share(points[0])) == 0.0
 
@@ -76,7 +76,10 @@ def test_orders_of_components_count_once_and_have_shares_of_their_own() -> None:
     np.testing.assert_allclose(np.exp(modes.log_weights), [1.0, 0.0], atol=1e-6)
     points = jax.random.normal(jax.random.key(1), (100, 2)) + 1.25
     mode = modes.part(jnp.asarray(0))
-    own, other = jnp.exp(jax.vmap(mode.log_share)(points)), jnp.exp(jax.vmap(mode.log_share)(points[:, ::-1]))
+    own, other = (
+        jnp.exp(jax.jit(jax.vmap(mode.log_share))(points)),
+        jnp.exp(jax.jit(jax.vmap(mode.log_share))(points[:, ::-1])),
+    )
     np.testing.assert_allclose(own + other, 1.0, atol=1e-4)
     # The share is that of the mode among both, by their densities.
     density = jax.vmap(lambda theta: gaussian(theta, mode.shift, mode.scale @ mode.scale.T))

@@ -38,7 +38,7 @@ def expected_loss(name: str, path, t: float, velocity_fn: Callable) -> float:
         example = Example(jnp.asarray(t), x0[None], x1[None], residual_score[None])
         return loss_fn(path, velocity_fn, example, pool, arbitrary_spread)
 
-    losses = jax.vmap(one)(jnp.asarray(x0), jnp.asarray(x1), scores)
+    losses = jax.jit(jax.vmap(one))(jnp.asarray(x0), jnp.asarray(x1), scores)
     return float(weights @ np.asarray(losses, np.float64))
 
 
@@ -90,7 +90,7 @@ def test_target_score_has_no_variance_for_a_gaussian_posterior() -> None:
         one = lambda x0, x1, name=name: make_loss(name)(  # noqa: E731
             path, velocity, Example(jnp.asarray(0.5), x0, x1, jnp.zeros(1))
         )
-        losses[name] = np.asarray(jax.vmap(one)(noise, draws))
+        losses[name] = np.asarray(jax.jit(jax.vmap(one))(noise, draws))
     assert losses["target_score"].max() < 1e-10
     assert losses["flow_matching"].mean() > 0.5
 
@@ -110,7 +110,7 @@ class TestStableTarget:
             pool = Pool(draws[:-1], jnp.zeros(pool_size))
             return make_loss("stable_target")(self.path, lambda t, x: self.path.drift(t) * x, example, pool)
 
-        return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(0), num)))
+        return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), num)))
 
     def test_variance_falls_with_the_size_of_the_pool(self) -> None:
         alone, few, many = (self.losses(size).mean() for size in (1, 8, 64))
@@ -162,7 +162,7 @@ class TestSteinTarget:
             spread = lambda x, alpha, sigma, vector: spread_of * vector / precision  # noqa: E731
             return make_loss(name)(self.path, velocity, Example(jnp.asarray(t), x0, x1, x1), pool, spread)
 
-        return np.asarray(jax.vmap(one)(jax.random.split(jax.random.key(0), num)))
+        return np.asarray(jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(0), num)))
 
     def test_no_noise_is_left_near_the_data_of_a_gaussian(self) -> None:
         assert self.errors("stable_target", 0.95, 1.0).mean() > 0.02

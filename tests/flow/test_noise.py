@@ -16,13 +16,13 @@ NUM = 20_000
 
 
 def keys(num: int = NUM) -> jax.Array:
-    return jax.vmap(lambda index: jax.random.fold_in(jax.random.key(3), index))(jnp.arange(num))
+    return jax.jit(jax.vmap(lambda index: jax.random.fold_in(jax.random.key(3), index)))(jnp.arange(num))
 
 
 def test_without_a_wide_share_it_is_the_normal_law_to_the_bit() -> None:
-    plain = jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys(50))
+    plain = jax.jit(jax.vmap(lambda key: jax.random.normal(key, (4,))))(keys(50))
     np.testing.assert_array_equal(Noise().draw(keys(50), 4), plain)
-    np.testing.assert_array_equal(jax.vmap(Noise().log_prob)(plain), jax.vmap(log_normal)(plain))
+    np.testing.assert_array_equal(jax.jit(jax.vmap(Noise().log_prob))(plain), jax.jit(jax.vmap(log_normal))(plain))
 
 
 @pytest.mark.parametrize(("share", "dim"), [(0.05, 1), (0.3, 3), (0.5, 20)])
@@ -39,7 +39,7 @@ def test_draws_have_the_law_that_the_density_says(share: float, dim: int) -> Non
     assert stats.kstest(np.sum(draws**2, axis=1), parts[0].cdf).pvalue < 1e-4, "The control: not the normal law."
     laws = (stats.norm(), stats.norm(scale=width))
     density = sum(weight * np.prod(law.pdf(draws[:200]), axis=1) for weight, law in zip(shares, laws, strict=True))
-    np.testing.assert_allclose(jax.vmap(noise.log_prob)(draws[:200]), np.log(density), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(noise.log_prob))(draws[:200]), np.log(density), rtol=1e-4, atol=1e-4)
 
 
 def test_weights_of_a_wider_target_are_bounded() -> None:
@@ -60,7 +60,7 @@ def test_weights_of_a_wider_target_are_bounded() -> None:
 def test_it_moves_the_noise_by_about_half_of_the_share(dim: int) -> None:
     """Total variation from N(0, I), the mean of ``max(0, 1 - p / q)`` over its draws."""
     noise, draws = Noise(0.1), Noise().draw(keys(), dim)
-    ratio = np.asarray(jnp.exp(jax.vmap(noise.log_prob)(draws) - jax.vmap(log_normal)(draws)))
+    ratio = np.asarray(jnp.exp(jax.jit(jax.vmap(noise.log_prob))(draws) - jax.jit(jax.vmap(log_normal))(draws)))
     assert np.maximum(0.0, 1.0 - ratio).mean() == pytest.approx(0.05, abs=0.009)
 
 

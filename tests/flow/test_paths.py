@@ -19,8 +19,8 @@ every_path = pytest.mark.parametrize("name", PATHS)
 @every_path
 def test_derivatives_are_those_of_the_coefficients(name: str) -> None:
     path = make_path(name)
-    values = jax.vmap(path.coefficients)(TIMES)
-    slopes = jax.vmap(jax.jacfwd(path.coefficients))(TIMES)
+    values = jax.jit(jax.vmap(path.coefficients))(TIMES)
+    slopes = jax.jit(jax.vmap(jax.jacfwd(path.coefficients)))(TIMES)
     np.testing.assert_allclose(values.alpha_dot, slopes.alpha, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(values.sigma_dot, slopes.sigma, rtol=1e-4, atol=1e-5)
 
@@ -32,7 +32,7 @@ def test_time_runs_from_noise_to_data(name: str) -> None:
     assert (start.alpha, start.sigma) == pytest.approx((0.0, 1.0), abs=7e-3)
     assert (end.alpha, end.sigma) == pytest.approx((1.0, 0.0), abs=2e-3)
     assert all(np.isfinite(value) for value in (*start, *end))
-    alphas, sigmas, *_ = jax.vmap(path.coefficients)(TIMES)
+    alphas, sigmas, *_ = jax.jit(jax.vmap(path.coefficients))(TIMES)
     assert (np.diff(alphas) > 0).all()
     assert (np.diff(sigmas) < 0).all()
     for t in (0.0, path.final_time):
@@ -118,10 +118,10 @@ def test_the_velocity_at_the_origin_gives_all_velocities_at_the_start(name: str)
         assert start is None, "Its start keeps a trace of the target."
         return
     assert start is not None
-    each = jax.vmap(field, (None, 0))(jnp.asarray(1e-4), x0)
+    each = jax.jit(jax.vmap(field, (None, 0)))(jnp.asarray(1e-4), x0)
     np.testing.assert_allclose(start, each, atol=1e-3)
     assert np.max(np.abs(each)) > 1.0
-    later = jax.vmap(field, (None, 0))(jnp.asarray(0.3), x0)
+    later = jax.jit(jax.vmap(field, (None, 0)))(jnp.asarray(0.3), x0)
     assert np.max(np.abs(start - later)) > 0.1, "Not so at any other time."
 
 

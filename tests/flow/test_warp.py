@@ -34,7 +34,7 @@ def test_the_way_back_and_the_slope() -> None:
     t = 1.5 * jax.random.normal(jax.random.key(0), (50, 2))  # on both sides of the bend, at 1.05
     theta = WARP.forward(t)
     np.testing.assert_allclose(WARP.backward(theta), t, atol=1e-5)
-    jacobians = jax.vmap(jax.jacfwd(WARP.forward))(t)
+    jacobians = jax.jit(jax.vmap(jax.jacfwd(WARP.forward)))(t)
     np.testing.assert_allclose(WARP.log_slope(t), np.linalg.slogdet(jacobians)[1], atol=1e-5)
 
 
@@ -68,7 +68,7 @@ def test_density_of_a_warped_base_integrates_to_one() -> None:
 def test_a_spike_with_long_tails_is_described_better() -> None:
     which = jax.random.randint(jax.random.key(1), (4000, 1), 0, 4)
     draws = 0.2 + jnp.asarray([0.03, 0.1, 0.3, 1.0])[which] * jax.random.normal(jax.random.key(2), (4000, 2))
-    truth = jnp.mean(jax.vmap(spiky)(draws)) - jnp.log(2.0 * jnp.pi)
+    truth = jnp.mean(jax.jit(jax.vmap(spiky))(draws)) - jnp.log(2.0 * jnp.pi)
     plain, warped = (found(spiky, is_warped=flag) for flag in (False, True))
     divergence = [float(truth - jnp.mean(affine.log_prob(draws))) for affine in (plain, warped)]
     assert warped.warp is not None
@@ -85,8 +85,12 @@ def test_a_gaussian_stays_one() -> None:
 def test_scores_are_those_of_the_density_in_the_coordinates_of_the_base() -> None:
     affine = found(spiky, is_warped=True)
     u = jnp.asarray([0.7, -1.1])
-    in_base = jax.grad(lambda u: spiky(affine.forward(u)) + jnp.linalg.slogdet(jax.jacfwd(affine.forward)(u))[1])(u)
-    np.testing.assert_allclose(affine.score(u, jax.grad(spiky)(affine.forward(u))), in_base, rtol=1e-3, atol=1e-3)
+    in_base = jax.jit(
+        jax.grad(lambda u: spiky(affine.forward(u)) + jnp.linalg.slogdet(jax.jacfwd(affine.forward)(u))[1])
+    )(u)
+    np.testing.assert_allclose(
+        affine.score(u, jax.jit(jax.grad(spiky))(affine.forward(u))), in_base, rtol=1e-3, atol=1e-3
+    )
     np.testing.assert_allclose(residual_score(spiky, affine, u), in_base + u, rtol=1e-3, atol=1e-3)
 
 

@@ -59,7 +59,7 @@ def test_blackjax_goes_on_without_warm_up(post):
     start = post.blackjax_start(jax.random.key(2), num_chains=3)
     assert start.positions.shape == (3, 2)
     kernel = blackjax.hmc(start.log_density_fn, 0.5, jnp.asarray(start.inverse_mass_matrix, jnp.float32), 4)
-    states = jax.vmap(kernel.init)(jnp.asarray(start.positions))
+    states = jax.jit(jax.vmap(kernel.init))(jnp.asarray(start.positions))
 
     def move(states, rng_key):
         states, info = jax.vmap(kernel.step)(jax.random.split(rng_key, 3), states)

@@ -81,7 +81,7 @@ def test_what_needs_no_order_does_not_depend_on_one() -> None:
     posterior, _ = separated()
     order = np.array([2, 0, 1])
     sites = {name: values[:, order] for name, values in posterior.sites.items()}
-    thetas = np.asarray(jax.vmap(lambda theta: gmm().relabel(theta, jnp.asarray(order)))(posterior.theta))
+    thetas = np.asarray(jax.jit(jax.vmap(lambda theta: gmm().relabel(theta, jnp.asarray(order))))(posterior.theta))
     other = read_mixture(Posterior(posterior.task, posterior.dataset, thetas, sites))
     np.testing.assert_allclose(other.co_assignment(), reading().co_assignment(), atol=1e-5)
     np.testing.assert_allclose(other.sites["mu"], reading().sites["mu"], atol=1e-5)

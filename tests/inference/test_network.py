@@ -59,11 +59,11 @@ def test_draws_do_not_depend_on_padding_or_row_order(net: AmortizedPosterior) ->
     np.testing.assert_allclose(net.sample(key, shuffled, 40).theta, plain, atol=2e-4)
 
 
-def test_fifty_sizes_cost_at_most_six_compilations(net: AmortizedPosterior) -> None:
+def test_fifty_sizes_cost_at_most_four_compilations(net: AmortizedPosterior) -> None:
     before = net.compilations
-    for num_rows in np.linspace(10, 500, 50).astype(int):
+    for num_rows in np.linspace(10, 120, 50).astype(int):
         net.sample(jax.random.key(0), data(int(num_rows)), 7)
-    assert 1 <= net.compilations - before <= 6
+    assert 1 <= net.compilations - before <= 4
     assert padded_length(513) == 1024
 
 

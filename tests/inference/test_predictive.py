@@ -27,7 +27,7 @@ def posterior(task: Task, dataset: icl_bayes.Dataset, theta: np.ndarray) -> Post
     """Given draws as a posterior."""
     prepared = task.prepare(dataset)
     theta = np.asarray(theta, np.float32)
-    sites = jax.vmap(task.constrain, (0, None))(theta, prepared)
+    sites = jax.jit(jax.vmap(task.constrain, (0, None)))(theta, prepared)
     return Posterior(task, prepared, theta, {name: np.asarray(value) for name, value in sites.items()})
 
 
@@ -37,7 +37,9 @@ def gaussian(dataset) -> Posterior:
     task = make_task("glm/1", num_columns=2)
     sites = ExactSampler(task).sample(jax.random.key(1), dataset, NUM).sites
     prepared = task.prepare(dataset)
-    theta = jax.vmap(task.unconstrain, (0, None))({name: jnp.asarray(sites[name]) for name in task.sites}, prepared)
+    theta = jax.jit(jax.vmap(task.unconstrain, (0, None)))(
+        {name: jnp.asarray(sites[name]) for name in task.sites}, prepared
+    )
     return posterior(task, dataset.pad_rows(40), theta)
 
 

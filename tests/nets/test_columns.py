@@ -52,10 +52,10 @@ def velocity_of(model: ColumnFlow, order=slice(None), rows=slice(None)):
 
 
 def test_before_training_the_flow_is_its_base() -> None:
-    velocity, _ = velocity_of(ColumnFlow(CONFIG, CELLS, CONTEXT, rngs=nnx.Rngs(0)))
-    x, path = jnp.asarray([0.4, -1.3, 2.0, 0.1]), make_path("cosine")
-    for t in (0.0, 0.4, 1.0):
-        np.testing.assert_allclose(velocity(jnp.asarray(t), x), path.drift(jnp.asarray(t)) * x, atol=1e-6)
+    model = nnx.jit(lambda: ColumnFlow(CONFIG, CELLS, CONTEXT, rngs=nnx.Rngs(0)))()
+    times, x, path = jnp.asarray([0.0, 0.4, 1.0]), jnp.asarray([0.4, -1.3, 2.0, 0.1]), make_path("cosine")
+    velocities = jax.jit(jax.vmap(lambda t: velocity_of(model)[0](t, x)))(times)
+    np.testing.assert_allclose(velocities, jax.vmap(path.drift)(times)[:, None] * x, atol=1e-6)
 
 
 def test_orders_of_rows_and_columns_do_not_matter() -> None:
@@ -85,12 +85,13 @@ def test_padding_does_not_matter() -> None:
     with jax.enable_x64():
         model = randomized(1)
         cells, shares, context, mask = READ
-        memory = model.encode(cells[:5], shares[:5], context, mask[:5])
+        encode = jax.jit(model.encode)
+        memory = encode(cells[:5], shares[:5], context, mask[:5])
         noisy = (cells.copy(), shares.copy())
         noisy[0][5], noisy[1][5] = 1e3, 0.0
-        padded = model.encode(*noisy, context, mask)
+        padded = encode(*noisy, context, mask)
         np.testing.assert_allclose(padded.tokens, memory.tokens, rtol=1e-10)
-        wide = model.encode(
+        wide = encode(
             np.concatenate([cells, np.full((N, 2, CELLS), 9.0)], axis=1),
             np.concatenate([shares, np.zeros((N, 2))], axis=1),
             np.concatenate([context, np.zeros((2, CONTEXT))]),
@@ -99,8 +100,9 @@ def test_padding_does_not_matter() -> None:
         np.testing.assert_allclose(wide.tokens[:DIM], memory.tokens, rtol=1e-9)
         x, scores = jnp.asarray(GENERATOR.normal(size=DIM)), jnp.asarray(GENERATOR.normal(size=(2, DIM)))
         t = jnp.asarray(0.3)
-        own = model.output(t, x, memory, scores)
-        beyond = model.output(t, jnp.pad(x, (0, 2), constant_values=5.0), wide, jnp.pad(scores, ((0, 0), (0, 2))))
+        output = jax.jit(model.output)
+        own = output(t, x, memory, scores)
+        beyond = output(t, jnp.pad(x, (0, 2), constant_values=5.0), wide, jnp.pad(scores, ((0, 0), (0, 2))))
         np.testing.assert_allclose(beyond[:DIM], own, rtol=1e-9)
         np.testing.assert_array_equal(beyond[DIM:], 0.0)
 

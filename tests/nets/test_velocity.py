@@ -47,7 +47,7 @@ def test_a_gaussian_posterior_is_transported_exactly_before_training(inputs: str
     for path in PATHS.values():
         velocity = make_velocity(model, model.encode(*features), path, MATCHING, gaussian)
         moved = jax.jit(jax.vmap(velocity, (0, None)))(times, X)
-        expected = jax.vmap(path.drift)(times)[:, None] * X
+        expected = jax.jit(jax.vmap(path.drift))(times)[:, None] * X
         np.testing.assert_allclose(moved, expected, atol=1e-4, err_msg=path.name)
     plain = make_velocity(fresh_model(parametrization="velocity"), model.encode(*features), path, MATCHING, None)
     np.testing.assert_array_equal(plain(jnp.asarray(0.3), X), 0.0)
@@ -102,7 +102,7 @@ def test_squashing_is_linear_near_zero_and_bounded_far_out() -> None:
     np.testing.assert_allclose(squash(small), small, rtol=1e-4)
     assert np.abs(squash(np.float32([1e3, -1e9, 1e30]))).max() <= 3.0
     np.testing.assert_array_equal(squash(np.float32([np.nan, np.inf, -np.inf])), 0.0)
-    slope = jax.vmap(jax.grad(lambda r: jnp.sum(squash(r))))(np.float32([0.0, 5.0, 1e20, np.nan]))
+    slope = jax.jit(jax.vmap(jax.grad(lambda r: jnp.sum(squash(r)))))(np.float32([0.0, 5.0, 1e20, np.nan]))
     assert np.isfinite(slope).all()
 
 

@@ -41,7 +41,7 @@ def density(kind: str, values: np.ndarray) -> np.ndarray:
 
 def test_all_kinds_at_once_have_their_densities():
     values = np.linspace(0.25, 6.0, 40)
-    found = jax.vmap(mixed().log_prob)(jnp.broadcast_to(values[:, None], (40, len(KINDS))))
+    found = jax.jit(jax.vmap(mixed().log_prob))(jnp.broadcast_to(values[:, None], (40, len(KINDS))))
     for column, kind in enumerate(KINDS):
         np.testing.assert_allclose(found[:, column], density(kind, values), rtol=2e-5, atol=2e-5)
     negative = mixed().log_prob(jnp.full(len(KINDS), -0.3))
@@ -66,8 +66,8 @@ def test_the_coordinate_has_the_density_of_the_prior_and_an_inverse():
             value, log_density = coordinate.constrain(fn, jnp.zeros(len(KINDS)).at[column].set(u))
             return value[column], log_density
 
-        values, log_density = jax.vmap(one)(grid)
-        slopes = jax.vmap(jax.grad(lambda u: one(u)[0]))(grid)
+        values, log_density = jax.jit(jax.vmap(one))(grid)
+        slopes = jax.jit(jax.vmap(jax.grad(lambda u: one(u)[0])))(grid)
         expected = density(kind, np.asarray(values, np.float64)) + np.log(np.asarray(slopes))
         rest = np.asarray(log_density) - expected  # the other coordinates, which stay where they are
         np.testing.assert_allclose(rest, rest[0], atol=2e-3)
@@ -140,6 +140,6 @@ def test_laplace_coordinates_have_their_values_and_slopes_at_the_median_too() ->
         return coordinate.constrain(fn, u)[0]
 
     exact = law.ppf(scipy.stats.norm.cdf(u))
-    np.testing.assert_allclose(jax.vmap(value)(u), exact, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(value))(u), exact, rtol=1e-5)
     slope = np.exp(scipy.stats.norm.logpdf(u) - law.logpdf(exact))
-    np.testing.assert_allclose(jax.vmap(jax.grad(value))(u), slope, rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(value)))(u), slope, rtol=1e-4)

@@ -138,7 +138,7 @@ def test_samples_follow_the_law(family: str) -> None:
 
 def test_tables_of_the_training_cover_what_is_asked() -> None:
     """Every family, every number of columns, every kind of prior; unused columns have none."""
-    drawn = jax.vmap(draw_constants)(jax.random.split(jax.random.key(0), 3000))
+    drawn = jax.jit(jax.vmap(draw_constants))(jax.random.split(jax.random.key(0), 3000))
     assert set(np.asarray(drawn["family"]).astype(int)) == set(range(len(CODES)))
     exists = np.asarray(drawn["exists"]) > 0
     assert set(exists[:, 1:-1].sum(axis=1)) == set(range(MAX_COLUMNS + 1))

@@ -175,7 +175,7 @@ def test_the_ramp_falls_as_a_normal_density_does() -> None:
     beyond[-1] = 30.0  # all of the density lies below; the quadrature misses it
     np.testing.assert_allclose(np.log(normal_ramp(w)), np.log(beyond), atol=3e-4)
     np.testing.assert_allclose(inverse_normal_ramp(normal_ramp(w)), w, atol=2e-4)
-    np.testing.assert_allclose(jax.vmap(jax.grad(normal_ramp))(w), scipy.stats.norm.cdf(w), rtol=1e-4)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(normal_ramp)))(w), scipy.stats.norm.cdf(w), rtol=1e-4)
 
 
 def test_expanded_priors_use_the_map_of_their_base_elementwise() -> None:
@@ -232,7 +232,7 @@ def test_multivariate_normal_is_whitened_by_its_factor(batch: tuple[int, ...]) -
 
 def test_log_of_the_scaled_error_function_has_its_values_and_slopes_from_zero_to_far_out() -> None:
     x = np.concatenate([[0.0], np.geomspace(1e-4, 1e6, 400)])
-    found, slopes = jax.vmap(jax.value_and_grad(log_erfcx))(jnp.asarray(x, jnp.float32))
+    found, slopes = jax.jit(jax.vmap(jax.value_and_grad(log_erfcx)))(jnp.asarray(x, jnp.float32))
     np.testing.assert_allclose(found, np.log(scipy.special.erfcx(x)), atol=1e-6, rtol=5e-7)
     exact = 2.0 * x - 2.0 / np.sqrt(np.pi) / scipy.special.erfcx(x)  # a difference of large numbers far out
     near = x < 1e3
@@ -245,7 +245,7 @@ def test_log_of_the_upper_tail_and_its_derivative() -> None:
     for width, tolerance in ((np.float32, 4e-7), (np.float64, 1e-14)):
         with jax.enable_x64(width is np.float64):
             at = jnp.asarray(x, width)
-            value, slope = jax.vmap(jax.value_and_grad(log_upper_tail))(at)
+            value, slope = jax.jit(jax.vmap(jax.value_and_grad(log_upper_tail)))(at)
             exact = scipy.stats.norm.logsf(np.asarray(at, np.float64))
             np.testing.assert_allclose(value, exact, rtol=tolerance)
             # Where both logarithms are large, their difference has their rounding errors.

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import joint_draw
 from scipy.stats import multivariate_normal
 
 from icl_bayes.tasks import Task, make_task
@@ -46,8 +47,8 @@ def test_law_of_the_rows_is_the_normal_one(uniqueness: float) -> None:
 
 def test_simulated_rows_have_that_covariance() -> None:
     task, spec = efa(2), SCENARIOS[2]
-    theta, dataset = task.simulate(jax.random.key(3), 20_000)
-    sites = task.constrain(theta, dataset)
+    theta, dataset = joint_draw(task, jax.random.key(3), 20_000)
+    sites = jax.jit(task.constrain)(theta, dataset)
     np.testing.assert_array_equal(sites["loadings"], loadings_of(spec, sites))
     loadings = np.asarray(sites["loadings"], np.float64)
     assert loadings[0, 1] == 0.0
@@ -95,10 +96,10 @@ def test_principal_factors_explain_the_correlations() -> None:
 
 def test_reflected_factors_are_starts_too() -> None:
     task, spec = efa(2), SCENARIOS[2]
-    _, dataset = task.simulate(jax.random.key(5), 200)
+    _, dataset = joint_draw(task, jax.random.key(5), 200)
     starts = task.starting_points(dataset)
     assert starts.shape == (4, task.dim)
-    plain, *reflected = (np.asarray(loadings_of(spec, task.constrain(starts[i], dataset))) for i in (0, 2, 3))
+    plain, *reflected = (np.asarray(loadings_of(spec, jax.jit(task.constrain)(starts[i], dataset))) for i in (0, 2, 3))
     for factor, loadings in enumerate(reflected):
         expected = plain * np.where(np.arange(2) == factor, -1.0, 1.0)
         expected[factor, factor] = 0.1
@@ -107,7 +108,7 @@ def test_reflected_factors_are_starts_too() -> None:
 
 def test_features_ignore_padding() -> None:
     task = efa(1)
-    _, padded = task.simulate(jax.random.key(0), 30, 64)
+    _, padded = joint_draw(task, jax.random.key(0), 30, 64)
     short = Dataset(x=padded["x"][:30], constants=padded.constants)
     rows, context, _ = task.features(padded)
     np.testing.assert_allclose(context, task.features(short).context, atol=1e-6)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from helpers import joint_draw
 
 from icl_bayes.tasks import Task, make_task
 from icl_bayes.tasks.fa import SCENARIOS
@@ -46,7 +47,7 @@ def test_dimensions_are_those_of_the_paper() -> None:
 
 def test_features_ignore_padding_and_keep_signs() -> None:
     task = fa(3)
-    _, dataset = task.simulate(jax.random.key(0), 20, 32)
+    _, dataset = joint_draw(task, jax.random.key(0), 20, 32)
     rows, context, row_mask = task.features(dataset)
     assert rows.shape == (32, 10)
     assert not np.any(rows[20:])

@@ -72,7 +72,7 @@ def test_simulated_rows_have_the_density(loadings: str) -> None:
     one = law(structure, z, 1)
     draws = np.asarray(jax.jit(lambda key: one.sample(key, (20_000,)))(jax.random.key(0))).ravel()
     grid = np.linspace(-40.0, 20.0, 6001)
-    density = np.exp(jax.vmap(lambda x: one.log_prob(x.reshape(1, 1)))(jnp.asarray(grid, jnp.float32)))
+    density = np.exp(jax.jit(jax.vmap(lambda x: one.log_prob(x.reshape(1, 1))))(jnp.asarray(grid, jnp.float32)))
     cumulative = integrate.cumulative_trapezoid(density, grid, initial=0.0)
     assert cumulative[-1] == pytest.approx(1.0, abs=1e-3)
     assert stats.kstest(np.interp(draws, grid, cumulative), "uniform").pvalue > 1e-3

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import assert_mean_within_mcse
+from helpers import assert_mean_within_mcse, joint_draw
 from scipy import stats
 from scipy.special import expit
 
@@ -108,7 +108,7 @@ def test_simulation_and_log_joint_describe_one_law(scenario: int, simulated) -> 
 
 def test_rows_beyond_num_rows_are_masked_and_the_rest_does_not_depend_on_tracing(glm) -> None:
     task = glm(6)
-    fixed = task.simulate(jax.random.key(3), 6)
+    fixed = joint_draw(task, jax.random.key(3), 6)
     traced = jax.jit(lambda n: task.simulate(jax.random.key(3), n, 6))(jnp.asarray(4))
     assert fixed[1].padded_rows == traced[1].padded_rows == 6
     np.testing.assert_array_equal(traced[1].row_mask, [True] * 4 + [False] * 2)

@@ -63,7 +63,9 @@ def test_mean_is_the_conditional_mean_where_labels_are_known(alpha: float, sigma
     sd = np.sqrt(np.diag(covariance))
     # The weight of a single component says nothing: its total is only seen through the view.
     np.testing.assert_allclose((np.asarray(mean) - exact)[1:] / sd[1:], 0.0, atol=0.12)
-    known = jax.vmap(lambda vector: task.spread(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset, vector))(jnp.eye(3))
+    known = jax.jit(jax.vmap(lambda vector: task.spread(x, jnp.asarray(alpha), jnp.asarray(sigma), dataset, vector)))(
+        jnp.eye(3)
+    )
     np.testing.assert_allclose(known, known.T, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose((known - covariance)[1:, 1:] / sd[1:] / sd[1:, None], 0.0, atol=0.2)
 

@@ -40,7 +40,7 @@ def test_clusters_far_apart_are_found_with_their_sizes(task, summaries, clusters
     height = tokens[:, 0, -1]
     assert height.max() == 0.0
     best = tokens[np.argmax(height)]
-    sites = task.constrain(
+    sites = jax.jit(task.constrain)(
         jnp.concatenate([best[:, 0], best[:, 1:4].ravel(), best[:, 4:7].ravel()]), jax.tree.map(jnp.asarray, clusters)
     )
     order = np.argsort(best[:, 7])
@@ -69,7 +69,7 @@ def test_starts_differ_from_one_another(clusters: Dataset) -> None:
 def test_log_likelihood_is_that_of_the_program_up_to_a_constant(task, clusters: Dataset) -> None:
     thetas = jax.random.normal(jax.random.key(0), (20, task.dim))
     padded = clusters.pad_rows(sum(SIZES) + 5)
-    short = jax.vmap(make_log_likelihood(3, 3), (0, None))(thetas, padded)
+    short = jax.jit(jax.vmap(make_log_likelihood(3, 3), (0, None)))(thetas, padded)
     whole = jax.jit(jax.vmap(task.log_likelihood, (0, None)))(thetas, padded)
     gap = np.asarray(short - whole)
     np.testing.assert_allclose(gap, gap[0], atol=1e-2)

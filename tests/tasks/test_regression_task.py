@@ -62,8 +62,8 @@ def test_likelihood(family):
     task = make_regression(family, 2)
     dataset = task.prepare(data(family))
     theta = THETA[: task.dim]
-    sites = task.constrain(theta, dataset)
-    found = task.log_likelihood(theta, dataset.pad_rows(16))
+    sites = jax.jit(task.constrain)(theta, dataset)
+    found = jax.jit(task.log_likelihood)(theta, dataset.pad_rows(16))
     assert float(found) == pytest.approx(float(expected(family, sites, dataset).sum()), abs=1e-3)
     assert task.has_fisher_information
     information = np.asarray(task.fisher_information(theta, dataset.pad_rows(16)))
@@ -76,7 +76,9 @@ def test_a_weight_is_so_many_rows():
     weighted = task.prepare(data("negative_binomial", weight=weight))
     repeated = np.repeat(np.arange(7), weight)
     plain = task.prepare(Dataset(x=X[repeated], y=COUNTS[repeated]))
-    assert float(task.log_joint(THETA, weighted)) == pytest.approx(float(task.log_joint(THETA, plain)), abs=1e-3)
+    assert float(jax.jit(task.log_joint)(THETA, weighted)) == pytest.approx(
+        float(jax.jit(task.log_joint)(THETA, plain)), abs=1e-3
+    )
     np.testing.assert_allclose(
         task.fisher_information(THETA, weighted), task.fisher_information(THETA, plain), rtol=1e-4
     )
@@ -88,16 +90,16 @@ def test_an_offset_moves_the_intercept():
     moved = task.prepare(data("poisson", offset=np.full(7, 0.7)))
     plain = task.prepare(data("poisson"))
     shifted = theta + np.asarray([0.7, 0.0, 0.0], np.float32)
-    difference = task.log_likelihood(theta, moved) - task.log_likelihood(shifted, plain)
+    difference = jax.jit(task.log_likelihood)(theta, moved) - jax.jit(task.log_likelihood)(shifted, plain)
     assert float(difference) == pytest.approx(0.0, abs=1e-4)
 
 
 def test_a_precision_scales_the_variance():
     task = make_regression("gaussian", 2)
     dataset = task.prepare(data("gaussian", precision=np.full(7, 4.0)))
-    sites = task.constrain(THETA, dataset)
+    sites = jax.jit(task.constrain)(THETA, dataset)
     linear = float(sites["intercept"]) + X @ np.asarray(sites["beta"], np.float64)
-    found = float(task.log_likelihood(THETA, dataset))
+    found = float(jax.jit(task.log_likelihood)(THETA, dataset))
     law = scipy.stats.norm(linear, float(sites["sigma"]) / 2.0)
     assert found == pytest.approx(float(law.logpdf(RESPONSES["gaussian"]).sum()), abs=1e-3)
 
@@ -106,13 +108,13 @@ def test_orders_of_rows_and_columns_do_not_matter():
     with jax.enable_x64():
         task = make_regression.__wrapped__("gamma", 2)
         dataset = task.prepare(data("gamma"))
-        value = float(task.log_joint(jnp.asarray(THETA, jnp.float64), dataset))
+        value = float(jax.jit(task.log_joint)(jnp.asarray(THETA, jnp.float64), dataset))
         order = np.asarray([3, 1, 0, 6, 2, 5, 4])
         rows = task.prepare(Dataset(x=X[order], y=RESPONSES["gamma"][order]))
         columns = task.prepare(Dataset(x=X[:, ::-1], y=RESPONSES["gamma"]))
         swapped = jnp.asarray(THETA[[0, 2, 1, 3]], jnp.float64)
-        assert float(task.log_joint(jnp.asarray(THETA, jnp.float64), rows)) == pytest.approx(value, rel=1e-12)
-        assert float(task.log_joint(swapped, columns)) == pytest.approx(value, rel=1e-12)
+        assert float(jax.jit(task.log_joint)(jnp.asarray(THETA, jnp.float64), rows)) == pytest.approx(value, rel=1e-12)
+        assert float(jax.jit(task.log_joint)(swapped, columns)) == pytest.approx(value, rel=1e-12)
 
 
 @pytest.mark.parametrize("overdispersion", [1e-6, 1e-3, 0.1, 3.0])
@@ -134,7 +136,7 @@ def test_many_counts_where_far_more_were_expected_keep_their_digits(log_mean):
     """Searches pass through there: noise of tens of nats in the value once stopped them short of the mode."""
     y, overdispersion = 24131, 5.3
     law = lambda at: CountByLogMean(at, jnp.float32(overdispersion)).log_prob(jnp.asarray(y))  # noqa: E731
-    value, slope = jax.value_and_grad(law)(jnp.float32(log_mean))
+    value, slope = jax.jit(jax.value_and_grad(law))(jnp.float32(log_mean))
     c, mean = 1.0 / np.float64(np.float32(overdispersion)), np.exp(log_mean)
     assert float(value) == pytest.approx(scipy.stats.nbinom(c, c / (c + mean)).logpmf(y), abs=0.1)
     assert float(slope) == pytest.approx(y - (c + y) * mean / (c + mean), rel=1e-3, abs=3e-3)
@@ -192,8 +194,10 @@ def test_priors_mapped_together_are_those_mapped_one_by_one(family, monkeypatch)
         task = make_regression(family, 2)
         dataset = task.prepare(data(family, constants=constants))
         theta = THETA[: task.dim]
-        value, score = jax.value_and_grad(task.log_joint)(theta, dataset)
-        found.append([value, score, task.log_prior(theta, dataset), *jax.tree.leaves(task.constrain(theta, dataset))])
+        value, score = jax.jit(jax.value_and_grad(task.log_joint))(theta, dataset)
+        found.append(
+            [value, score, task.log_prior(theta, dataset), *jax.tree.leaves(jax.jit(task.constrain)(theta, dataset))]
+        )
         text = jax.jit(jax.grad(task.log_joint)).lower(theta, dataset).as_text("hlo")
         found[-1].append(len(text.splitlines()))
     make_regression.cache_clear()
@@ -212,4 +216,4 @@ def test_sites_with_several_coordinates_are_not_mapped_together() -> None:
 
     task = Task.from_numpyro(model, rows="rows", num_rows=5)
     with pytest.raises(ValueError, match=r"one elementwise coordinate.*half_normal.*normal"):
-        task.log_joint(jnp.zeros(task.dim), task.example)
+        jax.jit(task.log_joint)(jnp.zeros(task.dim), task.example)

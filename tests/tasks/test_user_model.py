@@ -12,6 +12,7 @@ import numpyro
 import numpyro.distributions as dist
 import pytest
 import scipy.stats
+from helpers import joint_draw
 from numpyro.infer.util import log_density
 
 from icl_bayes.tasks import Task, load_program, make_task
@@ -33,14 +34,14 @@ def test_log_joint_is_that_of_the_model_as_written():
     task = Task.from_numpyro(regression, normal_x, num_rows=(5, 30))
     dataset = task.prepare(Dataset(x=[0.5, -1.0, 2.0], y=[0.1, 0.2, 1.5]))
     theta = jnp.asarray([0.3, -0.4])
-    sites = task.constrain(theta, dataset)
+    sites = jax.jit(task.constrain)(theta, dataset)
     expected, _ = log_density(
         regression,
         (),
         {"x": jnp.asarray(dataset["x"]), "y": jnp.asarray(dataset["y"])},
         {name: jnp.asarray(value) for name, value in sites.items()},
     )
-    found = task.log_joint(theta, dataset) - task.log_volume(theta, dataset)
+    found = jax.jit(task.log_joint)(theta, dataset) - jax.jit(task.log_volume)(theta, dataset)
     assert float(found) == pytest.approx(float(expected), abs=1e-4)
 
 
@@ -55,11 +56,11 @@ def test_the_response_is_found_at_whatever_site_it_is_observed():
 def test_simulations_follow_the_model():
     """Slope and residuals of simulated data sets, against the laws they were drawn from."""
     task = Task.from_numpyro(regression, normal_x, num_rows=200)
-    thetas, datasets = jax.vmap(lambda key: task.simulate(key, 200))(jax.random.split(jax.random.key(0), 400))
+    thetas, datasets = jax.jit(jax.vmap(lambda key: task.simulate(key, 200)))(jax.random.split(jax.random.key(0), 400))
     slopes = np.asarray(thetas[:, 0]) * 2.0
     x, y = np.asarray(datasets["x"]), np.asarray(datasets["y"])
     fitted = np.sum(x * y, axis=1) / np.sum(x * x, axis=1)
-    noise = np.asarray(jax.vmap(task.constrain)(thetas, datasets)["noise"])
+    noise = np.asarray(jax.jit(jax.vmap(task.constrain))(thetas, datasets)["noise"])
     z = (fitted - slopes) * np.sqrt(np.sum(x * x, axis=1)) / noise
     assert scipy.stats.kstest(z, "norm").pvalue > 1e-3
     assert scipy.stats.kstest(slopes, scipy.stats.norm(0.0, 2.0).cdf).pvalue > 1e-3
@@ -77,7 +78,7 @@ def test_padded_rows_do_not_count_wherever_the_plate_lies():
     dataset = task.prepare(Dataset(y=np.arange(12.0).reshape(4, 3) / 6.0))
     theta = jnp.asarray([0.2])
     expected = np.sum(scipy.stats.norm(0.2, 1.0).logpdf(np.arange(12.0) / 6.0))
-    assert float(task.log_likelihood(theta, dataset.pad_rows(16))) == pytest.approx(float(expected), abs=1e-4)
+    assert float(jax.jit(task.log_likelihood)(theta, dataset.pad_rows(16))) == pytest.approx(float(expected), abs=1e-4)
 
 
 def mixture(num_rows, y=None):
@@ -92,7 +93,7 @@ def test_discrete_sites_in_the_row_plate_are_summed_row_by_row():
     task = Task.from_numpyro(mixture, num_rows=(5, 20))
     assert task.target == ("means", "share")
     dataset = task.prepare(Dataset(y=[-1.0, 0.3, 2.0])).pad_rows(8)
-    sites = task.constrain(jnp.asarray([0.3, -0.5, 0.2]), dataset)
+    sites = jax.jit(task.constrain)(jnp.asarray([0.3, -0.5, 0.2]), dataset)
     share, means = float(sites["share"]), np.asarray(sites["means"])
     y = np.asarray([-1.0, 0.3, 2.0])
     density = share * scipy.stats.norm(means[1], 1.0).pdf(y) + (1.0 - share) * scipy.stats.norm(means[0], 1.0).pdf(y)
@@ -112,13 +113,13 @@ def test_other_discrete_sites_are_summed_jointly():
     counts = np.asarray([3, 5, 4, 6, 1, 0, 1, 2])
     dataset = task.prepare(Dataset(time=np.arange(8), count=counts))
     theta = jnp.asarray([0.1, 0.3])
-    rate = np.asarray(task.constrain(theta, dataset)["rate"])
+    rate = np.asarray(jax.jit(task.constrain)(theta, dataset)["rate"])
     terms = [
         scipy.stats.poisson(np.where(np.arange(8) < switch, rate[0], rate[1])).logpmf(counts).sum()
         for switch in range(12)
     ]
     expected = scipy.special.logsumexp(terms) - np.log(12.0)
-    assert float(task.log_likelihood(theta, dataset)) == pytest.approx(float(expected), abs=1e-3)
+    assert float(jax.jit(task.log_likelihood)(theta, dataset)) == pytest.approx(float(expected), abs=1e-3)
 
 
 def test_constants_are_arguments_and_inputs_of_the_network():
@@ -129,9 +130,11 @@ def test_constants_are_arguments_and_inputs_of_the_network():
 
     task = Task.from_numpyro(model, num_rows=(5, 20), constants={"scale": 2.0}, hyperprior={"scale": (0.5, 4.0)})
     wide = task.prepare(Dataset(y=[0.0, 1.0], constants={"scale": 4.0}))
-    assert float(task.constrain(jnp.ones(1), wide)["level"]) == pytest.approx(4.0)
+    assert float(jax.jit(task.constrain)(jnp.ones(1), wide)["level"]) == pytest.approx(4.0)
     assert float(task.features(wide).context[0]) == pytest.approx(np.log(2.0), rel=1e-5)
-    scales = jax.vmap(lambda key: task.sample_constants(key)["scale"])(jax.random.split(jax.random.key(0), 200))
+    scales = jax.jit(jax.vmap(lambda key: task.sample_constants(key)["scale"]))(
+        jax.random.split(jax.random.key(0), 200)
+    )
     assert 0.5 <= float(scales.min()) < 0.7
     assert 3.0 < float(scales.max()) <= 4.0
 
@@ -273,11 +276,11 @@ def test_examples_are_tasks_with_data(name):
     assert make_task(f"custom/{address}") is task
     assert task.name == f"custom/{address}"
     dataset = task.prepare(importlib.import_module(f"icl_bayes.examples.{name}").data())
-    theta, simulated = task.simulate(jax.random.key(0), task.paper_num_rows)
+    theta, simulated = joint_draw(task, jax.random.key(0), task.paper_num_rows)
     for one in (dataset, simulated):
-        gradient = jax.grad(task.log_joint)(theta, one)
+        gradient = jax.jit(jax.grad(task.log_joint))(theta, one)
         assert np.isfinite(np.asarray(gradient)).all()
-    back = task.unconstrain(task.constrain(theta, simulated), simulated)
+    back = jax.jit(task.unconstrain)(jax.jit(task.constrain)(theta, simulated), simulated)
     np.testing.assert_allclose(back, theta, atol=2e-3)
 
 
@@ -288,13 +291,13 @@ def test_an_autoregression_has_the_density_of_its_recursion():
     task = make()
     dataset = task.prepare(data())
     theta = jnp.asarray([0.2, 0.5, -0.3, 0.1])
-    sites = {name: np.asarray(value, np.float64) for name, value in task.constrain(theta, dataset).items()}
+    sites = {name: np.asarray(value, np.float64) for name, value in jax.jit(task.constrain)(theta, dataset).items()}
     second = sites["partial"][1]
     first = sites["partial"][0] * (1.0 - second)
     y = np.concatenate([[sites["level"]] * 2, dataset["y"]]) - sites["level"]
     residuals = y[2:] - first * y[1:-1] - second * y[:-2]
     expected = scipy.stats.norm(0.0, sites["noise"]).logpdf(residuals).sum()
-    assert float(task.log_likelihood(theta, dataset.pad_rows(128))) == pytest.approx(float(expected), abs=2e-2)
+    assert float(jax.jit(task.log_likelihood)(theta, dataset.pad_rows(128))) == pytest.approx(float(expected), abs=2e-2)
 
 
 def test_addresses_that_lead_nowhere_are_explained(tmp_path, monkeypatch):

@@ -105,7 +105,9 @@ def test_weights_of_draws_with_their_modes_give_evidence_and_posterior(roots, we
     points, log_joint, log_evidence = on_grid(roots, dataset)
     modes, noise, draws = weighted_draws(dataset)
     assert bool(draws.is_finite)
-    log_weights = np.asarray(jax.vmap(roots.log_joint, (0, None))(draws.theta, dataset) - draws.log_prob, float)
+    log_weights = np.asarray(
+        jax.jit(jax.vmap(roots.log_joint, (0, None)))(draws.theta, dataset) - draws.log_prob, float
+    )
     weights = np.exp(log_weights - log_evidence)
     error = weights.std() / np.sqrt(len(weights))
     assert error < 0.02
@@ -118,7 +120,7 @@ def test_weights_of_draws_with_their_modes_give_evidence_and_posterior(roots, we
     if mean < 1.0:
         # A negative control: without its mode's share a draw's weight is too large wherever the modes overlap.
         which = modes.chosen_by(noise[:, 1])
-        log_share = jax.vmap(lambda index, theta: modes.part(index).log_share(theta))(which, draws.theta)
+        log_share = jax.jit(jax.vmap(lambda index, theta: modes.part(index).log_share(theta)))(which, draws.theta)
         without = np.exp(log_weights - np.asarray(log_share, float) - log_evidence)
         assert without.mean() > 1.0 + 10 * without.std() / np.sqrt(len(without))
 

@@ -60,7 +60,9 @@ def test_predictions_know_the_labels_of_a_model():
     dataset = task.prepare(example.data())
     theta = np.zeros((40, task.dim), np.float32)
     theta[:, task.sites["intercept"].start + 3] = 2.0
-    sites = {name: np.asarray(value) for name, value in jax.vmap(task.constrain, (0, None))(theta, dataset).items()}
+    sites = {
+        name: np.asarray(value) for name, value in jax.jit(jax.vmap(task.constrain, (0, None)))(theta, dataset).items()
+    }
     post = Posterior(task, dataset, theta, sites)
     x = np.zeros(2)
     found = post.predict(jax.random.key(0), icl_bayes.Dataset(group=[3, 4], x=x))["y"]

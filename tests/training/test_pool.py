@@ -34,7 +34,7 @@ def test_components_stand_in_every_order_in_the_pool_and_in_random_ones_in_examp
     assert pool.draws.shape == (30, task.dim)
     everything = rows_of(pool.draws)
     assert len(everything) == 30
-    swapped = jax.vmap(task.relabel, (0, None))(pool.draws, jnp.asarray([1, 2, 0]))
+    swapped = jax.jit(jax.vmap(task.relabel, (0, None)))(pool.draws, jnp.asarray([1, 2, 0]))
     assert rows_of(swapped) == everything
     # Each draw keeps its weight in all orders, and every example is a draw of the pool in some order.
     weight_of = dict(zip(map(tuple, np.asarray(pool.draws).tolist()), np.asarray(pool.log_weights), strict=True))

@@ -112,7 +112,7 @@ def test_moves_that_forget_the_volume_are_caught(monkeypatch: pytest.MonkeyPatch
 def test_weights_of_draws_give_the_evidence(net, drawn) -> None:
     affine, draws = drawn
     assert bool(draws.is_finite)
-    log_joint = np.asarray(jax.vmap(TASK.log_joint, (0, None))(draws.theta, DATASET), float)
+    log_joint = np.asarray(jax.jit(jax.vmap(TASK.log_joint, (0, None)))(draws.theta, DATASET), float)
     *_, log_evidence = on_grid(TASK, DATASET)
     weights = np.exp(log_joint - draws.log_prob - log_evidence)
     error = weights.std() / np.sqrt(len(weights))
