@@ -33,7 +33,7 @@ def exact(dataset) -> np.ndarray:
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> AmortizedPosterior:
     """A network whose draws are far off."""
-    return noisy_network(tmp_path_factory.mktemp("broken") / "network", 0.2)
+    return noisy_network(tmp_path_factory.mktemp("broken") / "network", 0.3)
 
 
 def log_variance(sites) -> np.ndarray:
