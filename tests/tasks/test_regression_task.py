@@ -70,6 +70,17 @@ def test_likelihood(family):
     assert np.linalg.eigvalsh(information).min() > 0.9
 
 
+@pytest.mark.parametrize("family", ["bernoulli", "binomial"])
+def test_the_slope_where_searches_start_is_that_of_the_density(family):
+    """All logits are zero there: a row's slope is its response less half of its trials."""
+    task, dataset = make_regression(family, 2), data(family)
+    dataset = task.prepare(dataset)
+    trials = 6.0 if family == "binomial" else 1.0
+    slope = jax.jit(jax.grad(task.log_likelihood))(jnp.zeros(3), dataset)
+    residuals = RESPONSES[family] - 0.5 * trials
+    assert float(slope[task.sites["intercept"].start]) == pytest.approx(residuals.sum(), rel=1e-5)
+
+
 def test_a_weight_is_so_many_rows():
     task = make_regression("negative_binomial", 2)
     weight = np.asarray([2, 1, 0, 3, 1, 1, 2])
