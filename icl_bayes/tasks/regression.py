@@ -28,8 +28,8 @@ from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
 
 NOT_ZERO = 1e-20
-"""Changes no logit but zero itself, where searches start and the gradient of NumPyro 0.22's densities is false: they clip
-logits at zero, and JAX gives that no slope there."""
+"""Changes no logit but zero itself, where searches start and the gradient of NumPyro 0.22's densities is false: they
+clip logits at zero, and JAX gives that no slope there."""
 
 
 class ResponseFamily(NamedTuple):
