@@ -19,7 +19,7 @@ settings.register_profile(
 )
 settings.load_profile("icl_bayes")
 
-# Tracing makes and drops many objects; looking for cycles among all of JAX each time costs a twentieth of the run.
+# Tracing makes and drops many objects, and would have Python look for cycles among all of JAX's each time.
 gc.set_threshold(100_000, 20, 100)
 
 QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
