@@ -12,6 +12,7 @@ import numpyro.distributions as dist
 from numpyro.primitives import Messenger, apply_stack
 
 from icl_bayes.tasks.coordinates import joined, resolve
+from icl_bayes.tasks.logits import WRAPPERS, with_slope_at_zero
 from icl_bayes.types import Array
 
 
@@ -82,7 +83,7 @@ def observations(trace: Mapping[str, dict]) -> list[tuple[Any, Array]]:
     for message in trace.values():
         if message["type"] == "sample" and message["is_observed"]:
             fn, mask = message["fn"], jnp.ones(jnp.shape(message["value"]), bool)
-            while isinstance(fn, (dist.Independent, dist.ExpandedDistribution, dist.MaskedDistribution)):
+            while isinstance(fn, WRAPPERS):
                 if isinstance(fn, dist.MaskedDistribution):
                     of_events = jnp.broadcast_to(fn._mask, fn.batch_shape)  # all of an event or none of it
                     mask = mask & of_events.reshape(*fn.batch_shape, *[1] * (mask.ndim - len(fn.batch_shape)))
@@ -96,7 +97,7 @@ def observed_log_prob(trace: Mapping[str, dict]) -> Array:
     total = jnp.zeros(())
     for message in trace.values():
         if message["type"] == "sample" and message["is_observed"]:
-            log_prob = message["fn"].log_prob(message["value"])
+            log_prob = with_slope_at_zero(message["fn"]).log_prob(message["value"])
             if message["scale"] is not None:
                 log_prob = log_prob * message["scale"]
             total = total + jnp.sum(log_prob)

@@ -27,10 +27,6 @@ from icl_bayes.tasks.regression_tokens import ROLES, Priors, view_of
 from icl_bayes.tasks.token_view import TokenView
 from icl_bayes.types import Array, Dataset
 
-NOT_ZERO = 1e-20
-"""Changes no logit but zero itself, where searches start and the gradient of NumPyro 0.22's densities is false: they
-clip logits at zero, and JAX gives that no slope there."""
-
 
 class ResponseFamily(NamedTuple):
     """A law of responses.
@@ -71,7 +67,7 @@ FAMILIES: dict[str, ResponseFamily] = {
         "y",
         "0 and 1",
         lambda y: np.isin(y, (0.0, 1.0)),
-        lambda linear, _, rows: dist.Bernoulli(logits=linear + NOT_ZERO),
+        lambda linear, _, rows: dist.Bernoulli(logits=linear),
     ),
     "binomial": ResponseFamily(
         "logit",
@@ -79,7 +75,7 @@ FAMILIES: dict[str, ResponseFamily] = {
         "y",
         "whole numbers up to the number of trials",
         _is_count,
-        lambda linear, _, rows: dist.Binomial(jnp.asarray(rows["trials"], jnp.int32), logits=linear + NOT_ZERO),
+        lambda linear, _, rows: dist.Binomial(jnp.asarray(rows["trials"], jnp.int32), logits=linear),
     ),
     "poisson": ResponseFamily(
         "log",
