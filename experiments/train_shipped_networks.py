@@ -68,7 +68,8 @@ _SMOOTH_AND_THREE_HELLINGER = [
     [*_EIGHT, *_HELLINGER, "training.learning_rate=0.0007", "training.num_steps=1200", "training.seed=3"],
     [*_EIGHT, *_HELLINGER, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=4"],
 ]
-_FEWER_EVALUATIONS = ["flow.solver=multistep", "flow.solver_steps=8"]
+_IN_EIGHT = [*_HELLINGER, "flow.solver=multistep", "flow.solver_steps=8"]
+_IN_FIVE = [*_HELLINGER, "flow.solver=multistep", "flow.solver_steps=5"]
 LONGER = {
     ("fa/informed", 2): [
         _SMOOTH,
@@ -78,8 +79,12 @@ LONGER = {
     ],
     ("fa/informed", 4): [
         _SMOOTH,
-        [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.0005", "training.num_steps=480"],
-        [*_HELLINGER, *_FEWER_EVALUATIONS, "training.learning_rate=0.001", "training.num_steps=560", "training.seed=2"],
+        [*_IN_EIGHT, "training.learning_rate=0.0005", "training.num_steps=480"],
+        [*_IN_EIGHT, "training.learning_rate=0.001", "training.num_steps=560", "training.seed=2"],
+        [*_IN_EIGHT, "training.learning_rate=0.001", "training.num_steps=1200", "training.seed=3"],
+        [*_IN_EIGHT, "training.learning_rate=0.002", "training.num_steps=1200", "training.seed=4"],
+        [*_IN_FIVE, "training.learning_rate=0.001", "training.num_steps=960", "training.seed=5"],
+        [*_IN_FIVE, "training.learning_rate=0.002", "training.num_steps=2400", "training.seed=6"],
     ],
     ("fa/exact_start", 5): [
         ["training.passes=8", "training.learning_rate=0.001", "training.seed=1"],
