@@ -26,7 +26,7 @@ SHOWN = {
 
 FACTOR_SCENARIOS = [str(number) for number in range(1, 7)]
 FACTOR_SHOWN = {
-    ("icl", "informed"): "network (`informed`, eight evaluations, in scenario 2 six)",
+    ("icl", "informed"): "network (`informed`, six evaluations in scenario 2, five in 4)",
     ("icl", "informed+polish@5"): "the same, then 5 moves of every draw",
     ("icl", "exact_start"): "network without likelihood (`exact_start`, 12 evaluations)",
     ("parallel_hmc", "prior start"): "5 moves of parallel HMC from the prior",
