@@ -1,7 +1,7 @@
 """Laws with logits, with the slope that their density has where the logits are zero.
 
 NumPyro 0.22 clips logits at zero in the densities of ``BernoulliLogits`` and ``BinomialLogits``, and JAX gives a clip
-no slope at its edge: there the gradient is off by half a trial or more. Searches for a mode start at zero.
+no slope at its edge: there the gradient is off by half of the trials. Searches for a mode start at zero.
 """
 
 from __future__ import annotations
