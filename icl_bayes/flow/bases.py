@@ -33,21 +33,28 @@ GAUSSIAN_BASES = ("laplace", "variational", "pilots")
 
 
 class Rivals(NamedTuple):
-    """Gaussians that share the mass around one of them, which is the first.
+    """Gaussians that share the mass around one of them.
 
     Attributes:
         shift: ``(num, dim)``.
         inverse: ``(num, dim, dim)``, whitening matrices.
-        offset: ``(num,)``, log weight minus log determinant of the scale.
+        offset: ``(num,)``, log weight minus log determinant of the scale; minus infinity for those that do not count.
+        own: ``()``, which of them is the one.
     """
 
     shift: Array
     inverse: Array
     offset: Array
+    own: Array
 
     def log_densities(self, theta: Array) -> Array:
         """Weighted, of all at ``theta (dim,)``, up to a constant, ``(num,)``."""
-        whitened = jnp.einsum("rij,rj->ri", self.inverse, theta - self.shift)
+        # One matrix for all of them, which under vmap makes one product of all thetas; relative to one of the centers,
+        # so that narrow Gaussians far from zero lose no digits.
+        num, dim = self.shift.shape
+        center = self.shift[0]
+        whitened = (self.inverse.reshape(num * dim, dim) @ (theta - center)).reshape(num, dim)
+        whitened = whitened - jnp.einsum("rij,rj->ri", self.inverse, self.shift - center)
         return self.offset - 0.5 * jnp.sum(whitened**2, axis=1)
 
 
@@ -107,7 +114,7 @@ class Affine(NamedTuple):
         if self.rivals is None:
             return jnp.zeros(())
         logs = self.rivals.log_densities(theta)
-        return logs[0] - jax.scipy.special.logsumexp(logs)
+        return logs[self.rivals.own] - jax.scipy.special.logsumexp(logs)
 
 
 def identity_affine(dim: int) -> Affine:

@@ -13,6 +13,7 @@ mode (its rivals); those farther away have none of the mass there.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -36,16 +37,20 @@ class GaussianModes(NamedTuple):
     """Gaussians ``(K, ...)`` with rivals, and their masses.
 
     Attributes:
-        parts: stacked :class:`Affine`.
+        parts: stacked :class:`Affine`, without rivals.
         log_weights: ``(K,)``, normalized; minus infinity for modes that were not found.
+        rivals: of all modes together, with ``offset (K, num)`` and ``own (K,)``: what does not depend on the mode is
+            kept once, so that draws of different modes share it under ``vmap``.
     """
 
     parts: Affine
     log_weights: Array
+    rivals: Rivals
 
     def part(self, index: Array) -> Affine:
-        """One of the Gaussians, or several for an index of their own each."""
-        return jax.tree.map(lambda leaf: leaf[index], self.parts)
+        """One of the Gaussians, ``index ()``, with its rivals."""
+        part: Affine = jax.tree.map(lambda leaf: leaf[index], self.parts)
+        return part._replace(rivals=self.rivals._replace(offset=self.rivals.offset[index], own=self.rivals.own[index]))
 
     def chosen_by(self, chance: Array) -> Array:
         """The mode that a number uniform in (0, 1) stands for, of the shape of ``chance``."""
@@ -113,10 +118,10 @@ def find_modes(
         lambda leaf: leaf[kept], (parts, thetas, log_ratio, bounds, info.decrement)
     )
     bounds = _normalized(jnp.where(exists, bounds, -jnp.inf))
-    first = parts._replace(rivals=_rivals(parts, bounds, thetas, orders_of))
-    masses = jax.vmap(_log_mass)(first, thetas, log_ratio)
+    first = GaussianModes(parts, bounds, _rivals(parts, bounds, thetas, orders_of))
+    masses = jax.vmap(partial(_log_mass, first))(jnp.arange(len(bounds)), thetas, log_ratio)
     weights = _normalized(jnp.where(exists, masses, -jnp.inf))
-    modes = GaussianModes(first._replace(rivals=_rivals(parts, weights, thetas, orders_of)), weights)
+    modes = GaussianModes(parts, weights, _rivals(parts, weights, thetas, orders_of))
     return modes, ModesInfo(decrements[jnp.argmax(weights)], jnp.any(exists))
 
 
@@ -130,9 +135,9 @@ def _normalized(logs: Array) -> Array:
     return jnp.where(jnp.isfinite(total), logs - total, logs)
 
 
-def _log_mass(part: Affine, thetas: Array, log_ratio: Array) -> Array:
-    """Log of the mass of the posterior that is the mode's, by its points, up to a constant, ``()``."""
-    return logsumexp(log_ratio + jax.vmap(part.log_share)(thetas)) - jnp.log(len(thetas))
+def _log_mass(modes: GaussianModes, index: Array, thetas: Array, log_ratio: Array) -> Array:
+    """Log of the mass of the posterior that is one mode's, by its points, up to a constant, ``()``."""
+    return logsumexp(log_ratio + jax.vmap(modes.part(index).log_share)(thetas)) - jnp.log(len(thetas))
 
 
 def _distinct(values: Array, around: Affine, orders: Array, num: int) -> tuple[Array, Array]:
@@ -157,7 +162,7 @@ def _distinct(values: Array, around: Affine, orders: Array, num: int) -> tuple[A
 
 
 def _rivals(parts: Affine, log_weights: Array, thetas: Array, orders_of: Callable[[Array], Array]) -> Rivals:
-    """Of every mode the Gaussians, in any order of components, with the largest shares of it; itself first.
+    """The Gaussians, in any order of components, that have the largest shares of a mode: those of all modes together.
 
     Args:
         thetas: ``(K, num_points, dim)``, points of every mode.
@@ -167,14 +172,23 @@ def _rivals(parts: Affine, log_weights: Array, thetas: Array, orders_of: Callabl
     places = orders_of(jnp.arange(dim, dtype=jnp.float32)).astype(jnp.int32)
     shifts = parts.shift[:, places]
     inverses = jax.vmap(lambda inverse: jax.vmap(lambda place: inverse[place][:, place])(places))(parts.inverse)
-    num = shifts.shape[0] * shifts.shape[1]
-    offsets = jnp.repeat(log_weights - parts.log_det, shifts.shape[1])
-    everyone = Rivals(shifts.reshape(num, dim), inverses.reshape(num, dim, dim), offsets)
+    num_modes, num_orders = shifts.shape[:2]
+    num = num_modes * num_orders
+    offsets = jnp.repeat(log_weights - parts.log_det, num_orders)
+    own = num_orders * jnp.arange(num_modes)
+    everyone = Rivals(shifts.reshape(num, dim), inverses.reshape(num, dim, dim), offsets, own)
 
-    def of_mode(index: Array, points: Array) -> Rivals:
+    def count(index: Array, points: Array) -> Array:
         logs = jax.vmap(everyone.log_densities)(points)
-        share = jnp.mean(jax.nn.softmax(logs, axis=1), axis=0).at[index * shifts.shape[1]].set(2.0)
-        chosen = jax.lax.top_k(share, min(NUM_RIVALS, num))[1]
-        return jax.tree.map(lambda leaf: leaf[chosen], everyone)
+        share = jnp.mean(jax.nn.softmax(logs, axis=1), axis=0).at[index].set(2.0)
+        return jnp.zeros(num, bool).at[jax.lax.top_k(share, min(NUM_RIVALS, num))[1]].set(True)
 
-    return jax.vmap(of_mode)(jnp.arange(shifts.shape[0]), thetas)
+    counted = jax.vmap(count)(own, thetas)
+    anyone = jnp.any(counted, axis=0).astype(jnp.float32)
+    pool = jax.lax.top_k(anyone, min(num_modes * NUM_RIVALS, num))[1]
+    return Rivals(
+        everyone.shift[pool],
+        everyone.inverse[pool],
+        jnp.where(counted[:, pool], offsets[pool], -jnp.inf),
+        jnp.argmax(pool == own[:, None], axis=1),
+    )

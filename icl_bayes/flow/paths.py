@@ -75,7 +75,9 @@ class Path:
         alpha, sigma, _, _ = self.coefficients(t)
         return sigma / jnp.sqrt(alpha**2 + sigma**2)
 
-    def start_velocity(self, velocity_fn: Callable[[Array, Array], Array], x0: Array) -> Array | None:
+    def start_velocity(
+        self, velocity_fn: Callable[[Array, Array], Array], x0: Array, at_origin: Array | None = None
+    ) -> Array | None:
         """Velocities at ``t = 0`` of draws ``x0 (num_draws, dim)`` from one evaluation, if the path allows it.
 
         At ``t = 0`` a state is noise alone and says nothing about ``x_1``, so that
@@ -85,12 +87,14 @@ class Path:
 
         Args:
             velocity_fn: ``(t (), x (dim,)) -> (dim,)``.
+            at_origin: ``velocity_fn(0, 0)``, where it is known.
         """
         if not self.starts_at_noise:
             return None
         zero = jnp.zeros(())
         _, sigma, _, sigma_dot = self.coefficients(zero)
-        return velocity_fn(zero, jnp.zeros(x0.shape[-1:])) + sigma_dot / sigma * x0
+        at_origin = velocity_fn(zero, jnp.zeros(x0.shape[-1:])) if at_origin is None else at_origin
+        return at_origin + sigma_dot / sigma * x0
 
 
 def _linear(minimal_sigma: float) -> Callable[[Array], Coefficients]:

@@ -22,19 +22,21 @@ Array = jax.Array
 _TINY = 1e-30
 
 
-def transport(path: Path, velocity: Velocity, noise: Array, solver: Solver) -> Solution:
+def transport(path: Path, velocity: Velocity, noise: Array, solver: Solver, at_origin: Array | None = None) -> Solution:
     """Carry base noise along the velocity of one data set.
 
     Args:
         path: that the velocity belongs to.
         velocity: of one draw, ``(t (), x (dim,)) -> (dim,)``.
         noise: ``(dim,)`` or ``(num_draws, dim)``.
+        at_origin: ``velocity(0, 0)``, ``(dim,)``, where it is known; under a ``vmap`` over draws it would be evaluated
+            for each of them.
     """
     velocity_fn = velocity if noise.ndim == 1 else jax.vmap(velocity, (None, 0))
     if solver.method == "exponential":
         # What it takes from the start is the denoised state there, the same for all draws.
-        return _solve_exponential(path, velocity_fn, noise, solver, path.start_velocity(velocity, noise))
-    start = None if solver.weighs_start else path.start_velocity(velocity, noise)
+        return _solve_exponential(path, velocity_fn, noise, solver, path.start_velocity(velocity, noise, at_origin))
+    start = None if solver.weighs_start else path.start_velocity(velocity, noise, at_origin)
     return solve(velocity_fn, noise, solver, final_time=path.final_time, start_velocity=start)
 
 

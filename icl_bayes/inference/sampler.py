@@ -171,5 +171,5 @@ def _any(kind: type[Any]) -> Any:
 def _any_base(network: Network) -> Any:
     kind, affine = network.config.model.base, _any(Affine)._replace(rivals=None, warp=None)
     if kind == "modes":
-        return GaussianModes(affine._replace(rivals=_any(Rivals)), jnp.zeros(()))
+        return GaussianModes(affine, jnp.zeros(()), _any(Rivals))
     return affine._replace(warp=_any(Warp)) if kind == "warped" else affine

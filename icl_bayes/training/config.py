@@ -63,7 +63,8 @@ class FlowConfig:
     trained before (``training.start_from``); the latter trains for the solver that is set here.
     ``balanced`` divides the loss of a data set by the mean squared residual score under its base, and bounds the
     influence of any single one, so that posteriors far from their bases do not drown the others. ``wide_share`` is of
-    the noise at inference, see :class:`icl_bayes.flow.Noise`.
+    the noise at inference, see :class:`icl_bayes.flow.Noise`. ``base_steps`` bounds the fixed-point steps that find a
+    ``variational`` or ``modes`` base at inference.
     """
 
     path: str = "cosine"
@@ -73,12 +74,15 @@ class FlowConfig:
     solver_steps: int = 2
     solver_exponent: float = 1.0
     wide_share: float = 0.0
+    base_steps: int = 24
 
     def __post_init__(self) -> None:
         if self.path not in PATHS:
             raise ValueError(f"flow.path must be one of {sorted(PATHS)}; received {self.path!r}.")
         if self.loss not in LOSSES + DIVERGENCES:
             raise ValueError(f"flow.loss must be one of {sorted(LOSSES + DIVERGENCES)}; received {self.loss!r}.")
+        if self.base_steps < 1:
+            raise ValueError(f"flow.base_steps must be at least 1; received {self.base_steps}.")
         Noise(self.wide_share)  # raises where it is no share
 
     def make_solver(self) -> Solver:

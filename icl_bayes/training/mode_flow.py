@@ -68,9 +68,12 @@ def draw_from_modes(
     task, velocity_of = network.task, network.velocity_maker(params, dataset)
     dim = task.dim
     which = modes.chosen_by(noise[:, dim])
+    origin = jnp.zeros(()), jnp.zeros(dim)
+    at_origin = jax.vmap(lambda index: velocity_of(modes.part(index))(*origin))(jnp.arange(len(modes.log_weights)))
 
-    def one(affine: Affine, log_weight: Array, noise: Array) -> tuple[Array, Array]:
-        flow = lambda z: transport(network.path, velocity_of(affine), z, solver).x  # noqa: E731
+    def one(index: Array, noise: Array) -> tuple[Array, Array]:
+        affine, log_weight = modes.part(index), modes.log_weights[index]
+        flow = lambda z: transport(network.path, velocity_of(affine), z, solver, at_origin[index]).x  # noqa: E731
         z = noise[:dim]
         if with_log_prob:
             x, log_det = value_and_log_det(flow, z)
@@ -83,7 +86,7 @@ def draw_from_modes(
             theta = task.relabel(theta, jnp.argsort(noise[dim + 1 :]))
         return theta, log_prob
 
-    theta, log_prob = jax.vmap(one)(modes.part(which), modes.log_weights[which], noise)
+    theta, log_prob = jax.vmap(one)(which, noise)
     is_finite = info.is_finite & jnp.all(jnp.isfinite(theta))
     if with_log_prob:
         is_finite = is_finite & jnp.all(jnp.isfinite(log_prob))

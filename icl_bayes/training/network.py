@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from icl_bayes.baselines.gaussians import GaussianInfo, mode_starts_of, modes_of
+from icl_bayes.baselines.gaussians import GaussianInfo, mode_starts_of, modes_of, variational_of
 from icl_bayes.flow import (
     DIVERGENCES,
     LIKELIHOOD_BASES,
@@ -141,9 +141,11 @@ class Network:
     @full_precision
     def find_base(self, params: Params, dataset: Dataset) -> tuple[Affine | GaussianModes, GaussianInfo]:
         """The base of one prepared data set to draw for, and its health: the part of :meth:`draw` before the flow."""
-        kind, dim = self.config.model.base, self.task.dim
+        kind, dim, num_steps = self.config.model.base, self.task.dim, self.config.flow.base_steps
         if kind == "modes":
-            return modes_of(self.task, dataset)
+            return modes_of(self.task, dataset, num_steps)
+        if kind == "variational":
+            return variational_of(self.task, dataset, num_variational_steps=num_steps)
         if kind in LIKELIHOOD_BASES:
             return likelihood_base(kind, self.task, dataset)
         affine, is_finite = identity_affine(dim), jnp.asarray(True)

@@ -67,7 +67,7 @@ def test_exact_draws_stay_exact_however_wrong_the_gaussians_are(roots) -> None:
     modes = roots[2]
     parts = modes.parts
     wide = parts._replace(scale=2.0 * parts.scale, inverse=0.5 * parts.inverse, log_det=parts.log_det + jnp.log(2.0))
-    wrong = GaussianModes(wide._replace(shift=parts.shift + 0.3), modes.log_weights)
+    wrong = GaussianModes(wide._replace(shift=parts.shift + 0.3), modes.log_weights, modes.rivals)
     positions, _ = moved(roots, wrong, exact(roots, 1))
     assert pvalue(roots, positions[1, :, 0]) > 1e-3
 
@@ -76,8 +76,8 @@ def test_draws_of_the_base_come_closer(roots) -> None:
     modes = roots[2]
     key = jax.random.key(3)
     which = modes.chosen_by(jax.random.uniform(key, (NUM,)))
-    starts = jax.jit(jax.vmap(lambda part, z: part.forward(1.5 * z)))(
-        modes.part(which), jax.random.normal(key, (NUM, 1))
+    starts = jax.jit(jax.vmap(lambda index, z: modes.part(index).forward(1.5 * z)))(
+        which, jax.random.normal(key, (NUM, 1))
     )
     positions, _ = moved(roots, modes, np.asarray(starts), 10)
     before, after = (

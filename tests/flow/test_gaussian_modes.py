@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +11,8 @@ import pytest
 from jax.scipy.special import logsumexp
 
 from icl_bayes.flow import find_modes, identity_affine
+from icl_bayes.flow.bases import Rivals
+from icl_bayes.flow.gaussian_modes import NUM_RIVALS
 
 MEANS = jnp.asarray([[2.0, 0.5], [-1.0, -1.5]])
 COVARIANCES = jnp.asarray([[[0.10, 0.04], [0.04, 0.05]], [[0.2, 0.0], [0.0, 0.02]]])
@@ -56,13 +60,13 @@ def test_a_number_in_the_unit_interval_stands_for_a_mode(found) -> None:
     modes, _ = found
     chosen = np.asarray(modes.chosen_by((jnp.arange(1000) + 0.5) / 1000))
     np.testing.assert_allclose(np.bincount(chosen, minlength=4) / 1000, np.exp(modes.log_weights), atol=2e-3)
-    np.testing.assert_array_equal(modes.part(jnp.asarray([1, 0])).shift, modes.parts.shift[jnp.asarray([1, 0])])
+    np.testing.assert_array_equal(modes.part(jnp.asarray(1)).shift, modes.parts.shift[1])
 
 
 def test_shares_add_up_to_one_everywhere(found) -> None:
     modes, _ = found
     points = jax.random.normal(jax.random.key(0), (200, 2)) * 2.0
-    shares = jax.jit(jax.vmap(lambda part: jnp.exp(jax.vmap(part.log_share)(points))))(modes.part(jnp.arange(2)))
+    shares = jax.jit(jax.vmap(lambda index: jnp.exp(jax.vmap(modes.part(index).log_share)(points))))(jnp.arange(2))
     np.testing.assert_allclose(jnp.sum(shares, axis=0), 1.0, atol=1e-4)
     together = jnp.exp(jax.jit(jax.vmap(lambda point: modes.log_shares(point[None])[:2, 0]))(points)).T
     np.testing.assert_allclose(shares, together, atol=1e-4)
@@ -111,3 +115,48 @@ def test_starts_that_cannot_be_evaluated_are_passed_over() -> None:
     nowhere, info = jax.jit(lambda: find_modes(lambda theta: jnp.nan * theta[0], starts))()
     assert not bool(info.is_finite)
     assert np.isneginf(nowhere.log_weights).all()
+
+
+def test_shares_count_the_nearest_rivals_whichever_mode_shares_them() -> None:
+    """Three exchangeable components: of four modes in six orders each, a mode counts the eight that come nearest."""
+    means = jnp.asarray([[-1.0, 0.2, 1.1], [-0.9, -0.4, 0.5], [0.0, 0.5, 1.7], [-2.0, 0.4, 0.7]])
+    in_all_orders = lambda theta: theta[jnp.asarray(list(permutations(range(3))))]  # noqa: E731
+
+    def target(theta):
+        near = jnp.min(jnp.sum((theta - jax.vmap(in_all_orders)(means)) ** 2, axis=-1))
+        return -0.5 * near / 0.2**2
+
+    modes, _ = jax.jit(lambda: find_modes(target, means, in_all_orders))()
+    assert np.isfinite(modes.log_weights).all()
+    assert modes.rivals.shift.shape == (24, 3)
+    assert (np.isfinite(modes.rivals.offset).sum(axis=1) == NUM_RIVALS).all()
+    points = np.asarray(modes.parts.shift[:, None] + 0.2 * jax.random.normal(jax.random.key(0), (4, 50, 3)))
+    own = jax.jit(jax.vmap(lambda index, at: jax.vmap(modes.part(index).log_share)(at)))(jnp.arange(4), points)
+    # By every Gaussian in every order, in double precision.
+    weights, log_dets = np.asarray(modes.log_weights, float), np.asarray(modes.parts.log_det, float)
+    for index, at in enumerate(points.astype(float)):
+        logs = []
+        for other in range(4):
+            for order in permutations(range(3)):
+                inverse = np.asarray(modes.parts.inverse[other], float)[np.ix_(order, order)]
+                whitened = (at - np.asarray(modes.parts.shift[other], float)[list(order)]) @ inverse.T
+                logs.append(weights[other] - log_dets[other] - 0.5 * np.sum(whitened**2, axis=1))
+        logs = np.stack(logs)
+        # What the sixteen left out hold of the base at its own mode's points is little, but not nothing.
+        left_out = np.exp(own[index]) - np.exp(logs[6 * index] - logsumexp(logs, axis=0))
+        assert (left_out > -1e-4).all()
+        assert np.mean(left_out) < 0.05
+        counted = np.isfinite(modes.rivals.offset[index])
+        shifts, inverses = np.asarray(modes.rivals.shift, float), np.asarray(modes.rivals.inverse, float)
+        whitened = np.einsum("rij,nrj->nri", inverses, at[:, None] - shifts)
+        of_all = np.asarray(modes.rivals.offset[index], float) - 0.5 * np.sum(whitened**2, axis=-1)
+        expected = logs[6 * index] - logsumexp(of_all[:, counted], axis=1)
+        np.testing.assert_allclose(own[index], expected, atol=2e-4)
+
+
+def test_narrow_rivals_far_from_zero_lose_no_digits() -> None:
+    shift = jnp.asarray([[300.0, -200.0], [300.02, -200.01]])
+    rivals = Rivals(shift, jnp.broadcast_to(100.0 * jnp.eye(2), (2, 2, 2)), jnp.zeros(2), jnp.asarray(0))
+    theta = jnp.asarray([300.01, -200.02])
+    exact = -0.5 * 1e4 * np.sum((np.asarray(theta, float) - np.asarray(shift, float)) ** 2, axis=1)
+    np.testing.assert_allclose(jax.jit(rivals.log_densities)(theta), exact, atol=1e-4)

@@ -86,3 +86,17 @@ def test_one_draw_or_many_and_the_density_of_the_map() -> None:
 def test_the_general_solver_says_that_it_needs_a_path() -> None:
     with pytest.raises(ValueError, match="needs the path"):
         solve(normal_target(make_path("cosine"), 1.0), jnp.asarray(NOISE), Solver("exponential", 2))
+
+
+@pytest.mark.parametrize("method", ["multistep", "exponential"])
+def test_a_known_velocity_at_the_origin_saves_its_evaluation_and_changes_nothing(method: str) -> None:
+    path = make_path("cosine")
+    velocity = normal_target(path, 0.3)
+    zero = jnp.zeros(())
+
+    def ends(at_origin):
+        return transport(path, velocity, jnp.asarray(NOISE), Solver(method, 3), at_origin).x
+
+    known = velocity(zero, jnp.zeros(1))
+    np.testing.assert_allclose(ends(known), ends(None), rtol=1e-6)
+    assert np.max(np.abs(ends(known + 1.0) - ends(None))) > 1e-3, "The given velocity is used."

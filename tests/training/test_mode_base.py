@@ -99,6 +99,14 @@ def test_base_has_both_roots_with_their_masses(base, grid) -> None:
     assert float(np.sum(weights * (shifts > 0))) == pytest.approx(positive, abs=0.05)
 
 
+def test_steps_of_the_search_at_inference_are_bounded_as_configured(net, params, dataset, base) -> None:
+    flow = dataclasses.replace(net.config.flow, base_steps=1)
+    hasty = dataclasses.replace(net, config=dataclasses.replace(net.config, flow=flow))
+    assert float(jax.jit(hasty.find_base)(params, dataset)[1].decrement) > 3.0 * float(base[1].decrement)
+    with pytest.raises(ValueError, match=r"flow\.base_steps must be at least 1; received 0"):
+        FlowConfig(base_steps=0)
+
+
 @pytest.mark.parametrize("mean", [1.0, 0.65])
 def test_weights_of_draws_with_their_modes_give_evidence_and_posterior(roots, weighted_draws, mean) -> None:
     dataset = data(roots, mean)
