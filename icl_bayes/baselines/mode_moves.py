@@ -1,10 +1,10 @@
 """Hamiltonian moves around modes: each in the whitened coordinates of the mode that a draw belongs to.
 
 A draw ``theta`` first gets a mode ``k``, and an order of its components, by their shares ``r_k(theta)`` of the
-Gaussians around the modes (:mod:`icl_bayes.flow.gaussian_modes`), then moves under the posterior times ``r_k``, and
-forgets the mode. The pair has the law ``p(theta) r_k(theta)``, which both steps leave invariant, and so the draw has
-the posterior's. Where modes overlap, draws pass from one to another; where they are narrow, steps are as long as the
-mode allows.
+Gaussians around the modes (:mod:`icl_bayes.flow.gaussian_modes`), then moves in its coordinates under the posterior
+times ``r_k``, and forgets the mode. The pair has the law ``p(theta) r_k(theta)``, which both steps leave invariant, and
+so the draw has the posterior's. Where modes overlap, draws pass from one to another; where they are narrow, steps are
+as long as the mode allows.
 """
 
 from __future__ import annotations
@@ -70,20 +70,16 @@ def _move(
     chosen = jax.random.categorical(mode_key, before.ravel())
     mode, order = chosen // len(orders), chosen % len(orders)
     affine = modes.part(mode)
-
-    def log_density(u: Array) -> Array:
-        at = affine.forward(u)
-        return task.log_joint(at, dataset) + affine.log_share(at)
-
+    # On the way the posterior alone counts, which costs less and moves draws as far. The move is reversible under it,
+    # so that accepting it with the ratio of the mode's shares makes it one under the posterior times the share (Liu,
+    # 2001, surrogate transition).
+    log_density = affine.pulled_back(lambda theta: task.log_joint(theta, dataset))
     start = affine.backward(orders[order])
     state = blackjax.hmc.init(start, log_density)
     kernel = blackjax.hmc.build_kernel()
     state, info = kernel(kernel_key, state, log_density, step_size, jnp.ones(task.dim), NUM_LEAPFROGS)
     ordered = affine.forward(state.position)
-    # On the way a mode's share counts its rivals alone. The move is reversible under that law, so that accepting it
-    # with the ratio of the two shares makes it one under the share among all modes (Liu, 2001, surrogate transition).
-    after = modes.log_shares(task.in_all_orders(ordered))[mode, 0]
-    gain = after - affine.log_share(ordered) - (before[mode, order] - affine.log_share(orders[order]))
+    gain = modes.log_shares(task.in_all_orders(ordered))[mode, 0] - before[mode, order]
     is_taken = jnp.log(jax.random.uniform(last_key)) < gain
     relabelled = (
         task.relabel(ordered, jnp.argsort(jnp.asarray(task.orders)[order])) if task.num_exchangeable else ordered

@@ -72,6 +72,18 @@ def test_exact_draws_stay_exact_however_wrong_the_gaussians_are(roots) -> None:
     assert pvalue(roots, positions[1, :, 0]) > 1e-3
 
 
+def test_exact_draws_stay_exact_where_coordinates_depend_on_the_draw(roots) -> None:
+    """Half of the space belongs to a narrow Gaussian, half to a wide one: without the ratio of their shares draws would
+    gather on one side."""
+    modes = roots[2]
+    parts, half = modes.parts, jnp.arange(len(modes.log_weights))[:, None]
+    centers, widths = jnp.where(half == 0, 0.3, -1.5), jnp.where(half == 0, 0.25, 1.5)[..., None]
+    own = parts._replace(shift=centers, scale=widths, inverse=1.0 / widths, log_det=jnp.log(widths[:, 0, 0]))
+    log_weights = jnp.where(half[:, 0] < 2, jnp.log(0.5), -jnp.inf)
+    positions, _ = moved(roots, GaussianModes(own, log_weights, modes.rivals), exact(roots, 4), num_moves=8)
+    assert pvalue(roots, positions[1, :, 0]) > 1e-3
+
+
 def test_draws_of_the_base_come_closer(roots) -> None:
     modes = roots[2]
     key = jax.random.key(3)
