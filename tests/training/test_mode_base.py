@@ -107,6 +107,17 @@ def test_steps_of_the_search_at_inference_are_bounded_as_configured(net, params,
         FlowConfig(base_steps=0)
 
 
+def test_so_are_those_to_the_closest_gaussian(roots, dataset) -> None:
+    model = ModelConfig(**{**SMALL, "base": "variational"})
+
+    def decrement(num_steps: int) -> float:
+        config = NetworkConfig(model=model, flow=FlowConfig(base_steps=num_steps))
+        net = build_network(config, roots)
+        return float(jax.jit(net.find_base)(net.template, dataset)[1].decrement)
+
+    assert decrement(1) > 3.0 * decrement(24)
+
+
 @pytest.mark.parametrize("mean", [1.0, 0.65])
 def test_weights_of_draws_with_their_modes_give_evidence_and_posterior(roots, weighted_draws, mean) -> None:
     dataset = data(roots, mean)
